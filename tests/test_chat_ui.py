@@ -1,0 +1,421 @@
+"The chat page: what it refuses, and how it looks and works in a real browser."
+import json, re, threading
+from contextlib import contextmanager
+
+import pytest
+
+from llmcam.application.chat_ui import Feed, Talk, find_pictures, make_app, picture_name, render_markdown
+from llmcam.application.runner import ChatServer, ServeError, pick_engine, run_llmcam
+from llmcam.application.session import SessionManager
+from llmcam.core.fn_to_schema import function_schema
+from llmcam.core.offline import OfflineModel, ScriptedModel
+from llmcam.core.policy import ToolPolicy, data_dir
+
+HOSTILE = """Hello [fine](https://example.org) <script>window.hit = 1</script><img src=x onerror="window.hit = 2"> <svg/onload="window.hit=3">
+[a](javascript:window.hit=4) [b](data:text/html,<script>window.hit=5</script>) ![c](https://evil.example/c.png) ![d](//evil.example/d.png)
+<a href="https://evil.example" onmouseover="window.hit=6">e</a> <iframe src="https://evil.example"></iframe> <style>body{display:none}</style>
+
+| a |
+|---|
+| <b onclick="window.hit=7">f</b> |
+
+    </pre><script>window.hit=8</script>
+"""
+
+
+@contextmanager
+def serving(client, tools=None, interval=.2, **settings):
+    "A chat page on a free port: its address, and its manager."
+    with SessionManager(tools, client=client, interval=interval, policy=ToolPolicy.web()) as manager, \
+            ChatServer(make_app(manager, **settings), port=0) as server: yield server.url, manager
+
+
+def answering(*replies): return serving(ScriptedModel(*replies), tools=[])
+
+
+# -- without a browser
+
+@pytest.fixture
+def visit():
+    "Open a page as a browser does; the client keeps its cookie."
+    import httpx2
+    clients = []
+    def open_page(url):
+        client = httpx2.Client(base_url=url, headers={"origin": url}, timeout=30)
+        clients.append(client)
+        client.get("/").raise_for_status()
+        return client
+    yield open_page
+    for client in clients: client.close()
+
+
+def listen(client, url, after=0):
+    "The socket of a page."
+    from websockets.sync.client import connect
+    feed = re.search(r'data-feed="([^"]+)"', client.get("/").text)[1]
+    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    return connect(f"{url.replace('http', 'ws')}/events?feed={feed}&after={after}", origin=url, additional_headers={"cookie": cookie}, proxy=None)
+
+
+def until(socket, wanted, seconds=20):
+    "Items from the socket, up to the first that is `wanted`."
+    items = []
+    while not any(map(wanted, items)): items += json.loads(socket.recv(timeout=seconds))["items"]
+    return items
+
+
+def test_the_session_is_only_in_a_strict_cookie(visit):
+    with answering("Hello.") as (url, manager):
+        client = visit(url)
+        reply = client.get("/")
+        cookie = reply.headers["set-cookie"].lower()
+        assert "httponly" in cookie and "samesite=strict" in cookie
+        [session_id] = manager
+        assert session_id not in reply.text
+        assert len(manager) == 1, "a second visit makes no second session"
+
+
+def test_every_page_says_what_the_browser_may_load(visit):
+    with answering() as (url, _):
+        page = visit(url).get("/")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+        assert not re.search(r"<script(?![^>]*src=\"/static/)|style=|\son\w+=|https?://", page.text), "nothing inline, nothing from elsewhere"
+
+
+@pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"host": "127.0.0.1.evil.example"}, {"host": "localhost.:5001"}, {"host": "127.0.0.1:5001:80"}, {"host": ""}])
+def test_other_names_for_this_machine_are_refused(visit, headers):
+    with answering() as (url, manager):
+        assert visit(url).get("/", headers=headers).status_code in (400, 421)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:8888", "http://127.0.0.1:1", "", None])
+def test_only_the_page_itself_may_speak(visit, origin):
+    with answering("Hello.") as (url, manager):
+        client = visit(url)
+        headers = {} if origin is None else {"origin": origin}
+        if origin is None: del client.headers["origin"]
+        assert client.post("/chat", data={"text": "Hi"}, headers=headers).status_code == 403
+        assert client.post("/stop", data={"watch": "x"}, headers=headers).status_code == 403
+        [session_id] = manager
+        assert manager[session_id].messages == []
+        client.headers["origin"] = url
+        assert client.post("/chat", data={"text": "Hi"}).status_code == 202, "and the page itself may"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:8888", "null", None])
+def test_sockets_from_elsewhere_are_refused(visit, origin):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+    with answering() as (url, _):
+        client = visit(url)
+        with listen(client, url) as socket: assert json.loads(socket.recv(timeout=10))["busy"] is False
+        with pytest.raises(InvalidStatus): connect(f"{url.replace('http', 'ws')}/events?feed=x", origin=origin, proxy=None)
+
+
+def test_a_forged_cookie_opens_nothing(visit):
+    with answering() as (url, manager):
+        client = visit(url)
+        [session_id] = manager
+        for forged in (session_id, session_id + ".x.y", "e30=.a.b"):
+            client.cookies.clear()
+            client.cookies.set("llmcam", forged)
+            assert client.post("/chat", data={"text": "Hi"}).status_code == 404
+        assert manager[session_id].messages == []
+
+
+def test_long_and_empty_messages_are_refused(visit):
+    with answering() as (url, _):
+        client = visit(url)
+        assert client.post("/chat", data={"text": "  "}).status_code == 422
+        assert client.post("/chat", data={"text": "x" * 9000}).status_code == 422
+        assert client.post("/chat", data={"text": "x" * 100_000}).status_code == 413
+        assert client.post("/chat", content=(chunk for chunk in (b"text=", b"x"))).status_code == 411
+
+
+def take_picture() -> str:
+    "Capture a picture."
+    from PIL import Image
+    path = data_dir() / "cap_1.jpg"
+    Image.new("RGB", (64, 36), "teal").save(path)
+    return str(path)
+
+
+def test_a_conversation_over_the_socket(visit):
+    with serving(ScriptedModel([("take_picture", {})], "Here: ![it](cap_1.jpg)"), tools=[function_schema(take_picture)]) as (url, _):
+        client = visit(url)
+        with listen(client, url) as socket:
+            client.post("/chat", data={"text": "Take <b>one</b>"})
+            items = until(socket, lambda item: item["kind"] == "model" and "<img" in item["html"])
+        shown = {item["key"]: item for item in items if item["place"] == "log"}
+        said, call, answer = shown.values()
+        assert [item["kind"] for item in shown.values()] == ["user", "call", "model"]
+        assert "&lt;b&gt;" in said["html"] and "take_picture" in call["html"] and str(data_dir()) not in call["html"]
+        assert 'src="/data/cap_1.jpg"' in call["html"] and 'src="/data/cap_1.jpg"' in answer["html"]
+        with listen(client, url, after=items[0]["seq"]) as socket: missed = json.loads(socket.recv(timeout=10))["items"]
+        assert [item["seq"] for item in missed] == sorted(item["seq"] for item in missed) and missed[-1]["kind"] in ("model", "panel")
+        assert client.get("/").text.count('src="/data/cap_1.jpg"') == 2, "and a page that comes later shows the same"
+
+
+def test_pictures_are_served_to_their_conversation_only(visit):
+    with serving(ScriptedModel([("take_picture", {})], "Done."), tools=[function_schema(take_picture)]) as (url, _):
+        mine, other = visit(url), visit(url)
+        with listen(mine, url) as socket:
+            mine.post("/chat", data={"text": "Take one"})
+            until(socket, lambda item: item["kind"] == "model")
+        got = mine.get("/data/cap_1.jpg")
+        assert (got.status_code, got.headers["content-type"], got.headers["x-content-type-options"]) == (200, "image/jpeg", "nosniff")
+        assert mine.get("/data/cap_1.jpg", headers={"range": "bytes=0-3"}).status_code == 206
+        assert mine.head("/data/cap_1.jpg").status_code == 200
+        assert other.get("/data/cap_1.jpg").status_code == 404
+        (data_dir() / "cap_1.jpg").write_text("<script>alert(1)</script>")
+        assert mine.get("/data/cap_1.jpg").status_code == 404, "not an image any more"
+
+
+PATHS = ["../secret.jpg", "..%2fsecret.jpg", "%2e%2e/secret.jpg", "....//secret.jpg", "..%5csecret.jpg", "%2fetc%2fpasswd", "//etc/passwd", "/etc/passwd", "cap_1.jpg%00", "cap_1.jpg/",
+         "./cap_1.jpg", "link.jpg", "notes.txt", "page.jpg", "", ".", "..", "%00", "CAP_1.JPG", "cap_1.jpg::$DATA", "a" * 5000, "%c0%ae%c0%ae/secret.jpg", "..;/secret.jpg", "con.jpg"]
+
+def raw_status(client, url, method, path, headers):
+    "Status of a request for exactly `path`: a client would tidy it up first."
+    from http.client import HTTPConnection
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=20)
+    connection.putrequest(method, f"/data/{path}", skip_accept_encoding=True)
+    for name, value in {"Cookie": "; ".join(f"{k}={v}" for k, v in client.cookies.items()), **headers}.items(): connection.putheader(name, value)
+    connection.endheaders()
+    try: return connection.getresponse().status
+    finally: connection.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_no_path_leads_out(visit, tmp_path, method):
+    from PIL import Image
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.jpg")
+    data_dir(); (data_dir() / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (data_dir() / "notes.txt").write_text("secret"); (data_dir() / "page.jpg").write_text("<html>")
+    with answering() as (url, _):
+        client = visit(url)
+        for path in PATHS:
+            for headers in ({}, {"range": "bytes=0-"}):
+                assert (status := raw_status(client, url, method, path, headers)) in (400, 404), f"{path!r} gave {status}"
+
+
+def test_dropped_connections_keep_the_session(visit):
+    with answering("Still here.") as (url, manager):
+        client = visit(url)
+        with listen(client, url): pass
+        [session_id] = manager
+        manager[session_id].notify("The ferry is in.")
+        with listen(client, url) as socket: items = until(socket, lambda item: item["kind"] == "noti")
+        assert "The ferry is in." in items[-1]["html"] or any("The ferry is in." in item["html"] for item in items)
+
+
+def test_errors_do_not_tell_secrets(visit, caplog):
+    with answering(RuntimeError("Incorrect API key provided: sk-canary")) as (url, _):
+        client = visit(url)
+        with listen(client, url) as socket:
+            client.post("/chat", data={"text": "Hi"})
+            items = until(socket, lambda item: item["kind"] == "error")
+        assert "sk-canary" not in json.dumps(items) and "RuntimeError" in json.dumps(items)
+
+
+def test_a_talk_takes_a_few_messages_and_no_flood():
+    gate = threading.Event()
+    class Slow(ScriptedModel):
+        def reply(self, *args): gate.wait(20); return super().reply(*args)
+    with SessionManager([], client=Slow(*"123456")) as manager:
+        talk = Talk(manager.init_session(), manager, waiting=2).resume()
+        taken = [talk.say(str(n)) for n in range(6)]
+        gate.set()
+        assert taken.count(True) in (2, 3) and not taken[-1]
+
+
+def test_markdown_is_inert():
+    html = str(render_markdown(HOSTILE, ["cap_1.jpg"]))
+    tags = re.findall(r"<(\w+)([^>]*)>", html)
+    assert {name for name, _ in tags} <= {"p", "a", "table", "thead", "tbody", "tr", "th", "td", "pre", "code", "br"}
+    assert not any(re.search(r"\bon\w+=|javascript:|data:|src=", attrs) for _, attrs in tags)
+
+
+def test_pictures_by_any_of_their_names():
+    for source in ("cap_1.jpg", "data/cap_1.jpg", "/srv/data/cap_1.jpg", r"C:\data\cap_1.jpg", "/data/cap_1.jpg?x=1"): assert picture_name(source, ["cap_1.jpg"]) == "cap_1.jpg"
+    for source in ("https://evil.example/cap_2.jpg", "xcap_1.jpg", "", "cap_1.jpg/.."): assert picture_name(source, ["cap_1.jpg"]) is None
+
+
+def test_a_result_of_any_shape_is_searched_quickly():
+    take_picture()
+    for result in ("x" * 2_000_000, "[" * 100_000, {"a": [{"b": "cap_1.jpg"}]}, "a.jpg " * 100_000): find_pictures(result)
+    assert find_pictures(json.dumps({"a": json.dumps(["cap_1.jpg"])})) == ["cap_1.jpg"]
+
+
+def test_a_feed_forgets_the_oldest():
+    feed = Feed(limit=3)
+    for n in range(5): feed.post(f"i{n}", f"<p>{n}</p>", "model")
+    assert list(feed.items) == ["i2", "i3", "i4"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
+def test_it_is_served_to_this_machine_only(host):
+    with pytest.raises(ServeError, match="no login"): run_llmcam(host=host, demo=True)
+
+
+def test_a_taken_port_is_told():
+    with answering() as (url, _), pytest.raises(ServeError, match="--port"): run_llmcam(port=int(url.rpartition(":")[2]), demo=True)
+
+
+def test_the_module_has_an_app_and_makes_it_late():
+    import subprocess, sys
+    code = "import llmcam.application.chat_ui as c; assert 'app' not in vars(c); assert type(c.app).__name__ == 'FastHTML' and c.app is c.app"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# -- in a browser
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    "Open the page in a browser of its own; fails at the end if a script broke or anything was asked of another host."
+    contexts, problems = [], []
+    def open_tab(url, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and problems.append(message.text))
+        page.on("request", lambda request: request.url.startswith(url) or problems.append(f"asked {request.url}"))
+        page.goto(url)
+        page.wait_for_selector("#link[data-state=on]")
+        return page
+    yield open_tab
+    for context in contexts: context.close()
+    assert not problems
+
+
+def ask(page, text):
+    page.fill("#chat-text", text)
+    page.keyboard.press("Enter")
+
+
+def count_cars() -> str:
+    "Detect the cars on the harbour camera now."
+    return json.dumps({"car": 5})
+
+
+def test_ask_see_and_watch(tab):
+    "The main job: a question, its tool calls, pictures and answer; a watch, its notification, its end."
+    engine = pick_engine(offline=True)
+    with serving(engine.client, interval=.5, label=engine.label, cameras=("sample:harbour?t=30",)) as (url, manager):
+        page = tab(url)
+        assert "not a language model" in page.inner_text(".top")
+        page.click(".hello [data-prompt]:has-text('Count')")
+        page.wait_for_selector(".call .name:has-text('detect_objects')", timeout=60_000)
+        page.wait_for_selector(".msg.model", timeout=60_000)
+        assert "car" in page.inner_text(".msg.model")
+        page.wait_for_function("[...document.querySelectorAll('.call img')].filter(i => i.complete && i.naturalWidth > 100).length >= 2")
+        page.click(".call summary >> nth=0")
+        assert "sample:harbour" in page.inner_text(".call .inside >> nth=0")
+        ask(page, "Notify me when there is at least 1 car")
+        page.wait_for_selector(".noti", timeout=60_000)
+        page.wait_for_selector(".toast")
+        page.click("[data-stop]")
+        page.wait_for_selector("#watches .none")
+        [session_id] = manager
+        assert not any(stream.is_alive() for stream in manager[session_id].streams.values())
+
+
+def test_two_browsers_two_sessions(tab):
+    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+        one, two = tab(url), tab(url)
+        ask(one, "Notify me when there are more than 3 cars")
+        one.wait_for_selector(".noti")
+        ask(two, "How many cars are there?")
+        two.wait_for_selector(".msg.model")
+        assert two.locator(".noti, .toast").count() == 0 and two.locator(".msg.user").count() == 1
+        assert len(manager) == 2
+
+
+def test_a_reload_and_a_second_tab_show_the_same(tab):
+    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+        page = tab(url)
+        ask(page, "How many cars are there?")
+        page.wait_for_selector(".msg.model")
+        second = page.context.new_page()
+        second.goto(url)
+        page.reload()
+        for each in (page, second): assert (each.locator(".msg.user").count(), each.locator(".call").count(), each.locator(".msg.model").count()) == (1, 1, 1)
+        assert len(manager) == 1
+
+
+def test_it_comes_back_after_a_lost_connection(tab):
+    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+        page = tab(url)
+        page.context.set_offline(True)
+        [session_id] = manager
+        page.evaluate("WebSocket.prototype.close.call(window.__none ?? new WebSocket('ws://' + location.host + '/none'))")
+        manager[session_id].notify("The ferry is in.")
+        page.context.set_offline(False)
+        page.wait_for_selector(".noti:has-text('The ferry is in.')")
+
+
+def test_hostile_text_is_inert(tab):
+    "What a person, a model, a tool, an error or a watch says can run no script."
+    def speak(text: str) -> str:
+        "Say it."
+        return HOSTILE
+    with serving(ScriptedModel([("speak", {"text": HOSTILE})], HOSTILE), tools=[function_schema(speak)]) as (url, manager):
+        page = tab(url)
+        ask(page, HOSTILE.replace("\n", " "))
+        page.wait_for_selector(".msg.model")
+        [session_id] = manager
+        manager[session_id].notify(HOSTILE)
+        page.wait_for_selector(".noti")
+        page.click(".call summary")
+        page.wait_for_selector(".toast")
+        page.hover(".msg.model a >> nth=0")
+        assert page.evaluate("window.hit") is None
+        assert page.locator("#log script, #log iframe, #log style, #log [onerror]").count() == 0
+
+
+def test_the_browser_would_refuse_a_script_that_got_in(browser):
+    "The weak variant: markup that skips the sanitiser still meets the Content-Security-Policy."
+    with answering() as (url, manager):
+        page = browser.new_page()
+        page.goto(url)
+        page.evaluate("""() => { const d = document.createElement('div'); d.innerHTML = '<img src=x onerror="window.hit=1">'; document.body.append(d);
+                                 const s = document.createElement('script'); s.textContent = 'window.hit=2'; document.body.append(s); }""")
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.hit") is None
+        page.close()
+
+
+@pytest.mark.parametrize("width, scheme", [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_it_fits_and_can_be_read(tab, width, scheme):
+    with serving(OfflineModel(), tools=[function_schema(count_cars)], cameras=("sample:harbour",)) as (url, manager):
+        page = tab(url, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        ask(page, "How many cars are there? " + "very" * 60)
+        page.wait_for_selector(".msg.model")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+        colours = page.evaluate("""() => { const s = e => getComputedStyle(document.querySelector(e)); return [s('body').backgroundColor, s('.msg.model').color] }""")
+        luminance = [sum(map(float, re.findall(r"[\d.]+", colour)[:3])) for colour in colours]
+        assert (luminance[0] > luminance[1]) == (scheme == "light") and abs(luminance[0] - luminance[1]) > 450
+
+
+def test_the_keyboard_is_enough(tab):
+    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+        page = tab(url, viewport={"width": 390, "height": 800})
+        page.focus("#open-panel"); page.keyboard.press("Enter")
+        assert page.evaluate("document.querySelector('#side').contains(document.activeElement)")
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.id") == "open-panel"
+        page.focus("#chat-text"); page.keyboard.type("How many cars"); page.keyboard.press("Shift+Enter"); page.keyboard.type("are there?"); page.keyboard.press("Enter")
+        page.wait_for_selector(".call summary"); page.wait_for_selector(".msg.model")
+        page.focus(".call summary"); page.keyboard.press("Enter")
+        assert page.evaluate("document.querySelector('.call details').open")

@@ -1,0 +1,423 @@
+"Functions as tools: every kind of signature gets a right schema, and what a model sends becomes what the signature asks for."
+import copy, functools, gc, json, pickle, subprocess, sys, weakref
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
+from pathlib import Path
+from typing import Annotated, Any, Callable, Dict, List, Literal, NamedTuple, Optional, TypedDict, Union
+from uuid import UUID
+
+import pytest
+import typing_extensions
+from jsonschema import Draft202012Validator, ValidationError
+from pydantic import BaseModel, Field
+
+from llmcam.core.fn_to_schema import (ArgumentError, Hidden, SchemaError, Tool, bind_arguments, extract_parameter_comments, function_schema,
+                                      param_converter, public_tool)
+
+
+class Mode(Enum):
+    fast, careful = "fast", "careful"
+
+class Level(IntEnum):
+    low, high = 1, 2
+
+class Box(BaseModel):
+    x: int = Field(ge=0, description="Left edge")
+    title: str = "none"
+
+@dataclass
+class Zone:
+    name: str
+    boxes: list[Box] = field(default_factory=list)
+
+@dataclass
+class Node:
+    value: int
+    children: list["Node"] = field(default_factory=list)
+
+class OldOptions(TypedDict, total=False):
+    night: bool
+
+class NewOptions(typing_extensions.TypedDict):
+    night: bool
+    zoom: typing_extensions.NotRequired[float]
+
+class MixedOptions(TypedDict):
+    night: bool
+    zoom: typing_extensions.NotRequired[float]
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+S, I, N, B, NULL = ({"type": kind} for kind in ("string", "integer", "number", "boolean", "null"))
+
+def nullable(schema): return {"anyOf": [schema, NULL]}
+
+TYPES = [
+    (str, S), (int, I), (float, N), (bool, B), (Any, {}), (list, {"type": "array", "items": {}}), (dict, {"type": "object", "additionalProperties": True}),
+    (list[str], {"type": "array", "items": S}), (List[int], {"type": "array", "items": I}), (dict[str, float], {"type": "object", "additionalProperties": N}),
+    (Dict[str, List[int]], {"type": "object", "additionalProperties": {"type": "array", "items": I}}),
+    (list[dict[str, list[float]]], {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "array", "items": N}}}),
+    (Optional[int], nullable(I)), (int | None, nullable(I)), (Union[int, str], {"anyOf": [I, S]}), (int | str, {"anyOf": [I, S]}), (int | float, N),
+    (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}), (Literal[1, 2], {"type": "integer", "enum": [1, 2]}), (Literal["a", 1], {"enum": ["a", 1]}),
+    (Literal["a", None], {"enum": ["a", None]}), (Mode, {"type": "string", "enum": ["fast", "careful"]}), (Level, {"type": "integer", "enum": [1, 2]}),
+    (Path, {"type": "string", "format": "path"}), (datetime, {"type": "string", "format": "date-time"}), (date, {"type": "string", "format": "date"}),
+    (UUID, {"type": "string", "format": "uuid"}), (set[str], {"type": "array", "items": S, "uniqueItems": True}),
+    (tuple[int, str], {"type": "array", "prefixItems": [I, S], "minItems": 2, "maxItems": 2}), (tuple[int, ...], {"type": "array", "items": I}),
+    (Annotated[int, Field(ge=1, le=9)], {"type": "integer", "minimum": 1, "maximum": 9}), (Annotated[int, "Just a note"], I),
+]
+
+
+@pytest.mark.parametrize("tp, expected", TYPES, ids=[str(tp) for tp, _ in TYPES])
+def test_type(tp, expected):
+    schema = param_converter(tp, "What it is for")
+    Draft202012Validator.check_schema(schema)
+    assert schema == {**expected, "description": "What it is for"}
+
+
+@pytest.mark.parametrize("tp, good, bad", [
+    (Box, {"x": 1}, {"x": -1}), (Zone, {"name": "gate", "boxes": [{"x": 1}]}, {"name": "gate", "boxes": [{}]}), (list[Box], [{"x": 1}], [1]),
+    (Node, {"value": 1, "children": [{"value": 2, "children": []}]}, {"value": 1, "children": [{}]}), (OldOptions, {}, {"night": "x"}),
+    (NewOptions, {"night": True}, {"zoom": 1.0}), (MixedOptions, {"night": True}, {"zoom": 1.0}), (dict[str, Zone], {"a": {"name": "b"}}, {"a": {}}),
+    (list[OldOptions], [{"night": True}], [{"night": "x"}]), (Optional[MixedOptions], None, {}), (Point, [1, 2], ["x", "y"]), (Decimal, 1.5, []),
+])
+def test_schema_of_objects_stands_in_the_tool(tp, good, bad):
+    "References in the parameters lead to definitions at the root of the parameters."
+    def tool(thing, other: str = "x"): pass
+    tool.__annotations__["thing"] = tp
+    schema = function_schema(tool)["function"]["parameters"]
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate({"thing": good})
+    with pytest.raises(ValidationError): Draft202012Validator(schema).validate({"thing": bad})
+    with pytest.raises(ArgumentError, match="thing"): bind_arguments(tool, {"thing": bad})
+    assert bind_arguments(tool, {"thing": good})
+
+
+def test_titles_go_and_a_property_called_title_stays():
+    def draw(box: Box): pass
+    schema = function_schema(draw)["function"]["parameters"]
+    assert schema["$defs"]["Box"]["properties"] == {"x": {"type": "integer", "minimum": 0, "description": "Left edge"}, "title": {"type": "string", "default": "none"}}
+
+
+def test_two_classes_of_one_name_do_not_mix():
+    def make(kind):
+        @dataclass
+        class Thing: value: kind
+        return Thing
+    First, Second = make(int), make(str)
+    def both(a: First, b: Second): pass
+    schema = function_schema(both)["function"]["parameters"]
+    Draft202012Validator(schema).validate({"a": {"value": 1}, "b": {"value": "x"}})
+    with pytest.raises(ValidationError): Draft202012Validator(schema).validate({"a": {"value": "x"}, "b": {"value": "x"}})
+
+
+class Socket: pass
+
+@pytest.mark.parametrize("tp", [Socket, Callable[[int], int], type(json), list[Socket], Optional[Socket], dict[str, Socket], 3, type[int] | Socket],
+                         ids=str)
+def test_what_json_cannot_hold_is_refused_by_name(tp):
+    def tool(good: int, odd=None): pass
+    tool.__annotations__["odd"] = tp
+    with pytest.raises(SchemaError, match="'odd'.*"): function_schema(tool)
+
+
+# Signatures
+
+def shape(func): return function_schema(func)["function"]["parameters"]
+
+def test_defaults_and_required():
+    def look(a, b: int, c: float = 0.25, d: Mode = Mode.fast, e: Path = Path("x.jpg"), f: Optional[str] = None, g: tuple = (1, 2),
+             h: datetime = datetime(2026, 11, 23, tzinfo=timezone.utc), i: int = None, *, j: bool, k: object = object()): pass
+    schema = shape(look)
+    Draft202012Validator.check_schema(schema)
+    assert schema["required"] == ["a", "b", "j"]
+    shown = {name: p["default"] for name, p in schema["properties"].items() if "default" in p}
+    assert shown == {"c": 0.25, "d": "fast", "e": "x.jpg", "f": None, "g": [1, 2], "h": "2026-11-23T00:00:00Z", "i": None}
+    assert schema["properties"]["i"]["anyOf"] == [I, NULL]  # `int = None` may be null, on every Python
+
+
+def test_defaults_fit_their_own_schema():
+    def look(a: int = 1, b: Mode = Mode.fast, c: tuple[int, int] = (1, 2), d: Optional[Box] = None, e: list[str] = ["x"], f: float = 1): pass
+    schema = shape(look)
+    Draft202012Validator(schema).validate({name: p["default"] for name, p in schema["properties"].items()})
+
+
+def test_variable_arguments():
+    def watch(place: str, *labels: str, limit: int = 3, **counts: int): return place, labels, limit, counts
+    schema = shape(watch)
+    assert schema["properties"]["labels"] == {"type": "array", "items": S, "default": []} and schema["additionalProperties"] == I
+    assert schema["required"] == ["place"]
+    for arguments in ({"place": "gate", "labels": ["a", "b"], "car": "2"}, {"place": "gate", "labels": ["a", "b"], "counts": {"car": 2}}):
+        bound = bind_arguments(watch, arguments)
+        assert watch(*bound.args, **bound.kwargs) == ("gate", ("a", "b"), 3, {"car": 2})
+    with pytest.raises(ArgumentError, match="car"): bind_arguments(watch, {"place": "gate", "car": "many"})
+
+
+def test_positional_only_arguments_fill_the_gap():
+    def zoom(a: int, b: int = 2, c: int = 3, /, d: int = 4): return a, b, c, d
+    bound = bind_arguments(zoom, {"a": 1, "c": 9, "d": 5})
+    assert zoom(*bound.args, **bound.kwargs) == (1, 2, 9, 5)
+
+
+class Camera:
+    "A camera."
+    def __init__(self, uri: str, place: str = "nowhere"):
+        "Open a camera."
+    def capture(self, seconds: float = 1.0) -> str:
+        "Capture one frame."
+    @classmethod
+    def find(cls, place: str): "Find a camera."
+    @staticmethod
+    def near(latitude: float): "Cameras near a latitude."
+    def __call__(self, times: int): "Capture several frames."
+
+def noisy(func):
+    @functools.wraps(func)
+    def wrapped(*args, **kwargs): return func(*args, **kwargs)
+    return wrapped
+
+@noisy
+def decorated(
+    image: str,  # Picture to look at
+): "Look."
+
+async def later(seconds: float): "Wait."
+
+@pytest.mark.parametrize("func, name, description, props, required", [
+    (Camera("x").capture, "capture", "Capture one frame.", {"seconds": {**N, "default": 1.0}}, []),
+    (Camera.find, "find", "Find a camera.", {"place": S}, ["place"]),
+    (Camera.near, "near", "Cameras near a latitude.", {"latitude": N}, ["latitude"]),
+    (Camera("x"), "Camera", "Capture several frames.", {"times": I}, ["times"]),
+    (Camera, "Camera", "A camera.", {"uri": S, "place": {**S, "default": "nowhere"}}, ["uri"]),
+    (decorated, "decorated", "Look.", {"image": {**S, "description": "Picture to look at"}}, ["image"]),
+    (later, "later", "Wait.", {"seconds": N}, ["seconds"]),
+    (lambda a, b=2: a, "lambda", "", {"a": {}, "b": {**N, "default": 2}}, ["a"]),
+    (functools.partial(Camera.near), "near", "Cameras near a latitude.", {"latitude": N}, ["latitude"]),
+    (functools.partial(decorated, "x.jpg"), "decorated", "Look.", {}, []),
+    (functools.partial(Camera, place="gate"), "Camera", "A camera.", {"uri": S}, ["uri"]),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_kinds_of_callables(func, name, description, props, required):
+    function = function_schema(func)["function"]
+    assert (function["name"], function["description"]) == (name, description)
+    assert function["parameters"] == {"type": "object", "properties": props, "required": required}
+
+
+def test_a_method_without_its_object_is_refused():
+    with pytest.raises(SchemaError, match="Pass the bound method"): function_schema(Camera.capture)
+
+def test_two_objects_share_no_arguments():
+    class Counter:
+        def __init__(self, start): self.start = start
+        def add(self, n: int): return self.start + n
+    one, two = Counter(1), Counter(10)
+    assert [function_schema(c.add).func(**bind_arguments(c.add, {"n": "2"})) for c in (one, two)] == [3, 12]
+
+def test_functions_without_source():
+    scope = {}
+    exec('def made(a: int, b: "list[str]" = None):\n    """Made up.\n\n    Args:\n        a: The first\n    """', scope)
+    schema = function_schema(scope["made"])
+    assert schema["function"]["description"] == "Made up." and schema["function"]["parameters"]["properties"]["a"] == {**I, "description": "The first"}
+    assert shape(len)["required"] == ["obj"]
+    with pytest.raises(SchemaError, match="Wrap it"): function_schema(max)
+
+
+def test_string_annotations():
+    @dataclass
+    class Here: value: int
+    def look(a: "int | None", b: "Here", c: "list[Mode]" = ()): pass
+    schema = shape(look)
+    assert schema["properties"]["a"] == nullable(I) and schema["$defs"]["Here"]["properties"] == {"value": I}
+    def lost(a: int, b: "Nowhere"): pass  # noqa: F821
+    with pytest.raises(SchemaError, match="'b'.*Nowhere"): function_schema(lost)
+
+
+def test_future_annotations(tmp_path, monkeypatch):
+    (tmp_path / "later_module.py").write_text("from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Spot:\n    x: int\n"
+                                              "def go(\n    spot: Spot,  # Where to\n    hurry: bool = False,\n): 'Go.'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import later_module
+    schema = shape(later_module.go)
+    assert schema["properties"]["spot"] == {"$ref": "#/$defs/Spot", "description": "Where to"}
+    assert bind_arguments(later_module.go, {"spot": {"x": 1}})["spot"] == later_module.Spot(1)
+
+
+# Descriptions
+
+def test_comments():
+    def f(a, b: int = 3,  # Both, by the second
+          # Above the next,
+          # in two lines
+          c: str = "# no comment",  # Issue #4 says more
+          d: str = "',"  # After a tricky string
+                         # and further below
+          , e: dict = {"k": (1,  # first line of e
+                             2)},  # outside
+          f=lambda x, e=1: x,  # A function
+          g: Literal["a",
+                     "b"] = "a",  # type: ignore
+          *args: int,  # Rest
+          **kw: int,   # Named  # noqa: E501
+          ) -> int:    # What comes back
+        "Doc."
+    assert extract_parameter_comments(f) == {"b": "Both, by the second", "c": "Above the next, in two lines Issue #4 says more",
+                                             "d": "After a tricky string and further below", "e": "first line of e outside", "f": "A function",
+                                             "args": "Rest", "kw": "Named"}
+
+def test_comment_wins_over_docstring_and_annotated():
+    def f(a: Annotated[int, "annotated"],  # comment
+          b: Annotated[int, "annotated"], c: Annotated[int, Field(description="field")], d: int, e=1):
+        """Do.
+
+        Args:
+            a: docstring
+            b: docstring
+            d (int, optional): docstring:
+                with a colon
+            e: untyped
+        Raises:
+            ValueError: if not
+        """
+    function = function_schema(f)["function"]
+    assert {n: p["description"] for n, p in function["parameters"]["properties"].items()} == {
+        "a": "comment", "b": "annotated", "c": "field", "d": "docstring: with a colon", "e": "untyped"}
+    assert "Raises" in function["description"] and "Args" not in function["description"]
+
+def test_numpy_and_sphinx():
+    def f(x, y, *args):
+        """Measure.
+
+        Longer text.
+
+        Parameters
+        ----------
+        x, y : float
+            Where.
+
+            Second paragraph.
+        *args
+            Rest
+
+        Returns
+        -------
+        float
+            How far
+        """
+    def g(a, b):
+        """Do.
+
+        :param int a: First,
+            continued
+        :param b: Second
+        :returns: nothing
+        """
+    function = function_schema(f)["function"]
+    props = function["parameters"]["properties"]
+    assert props["x"]["description"] == props["y"]["description"] == "Where. Second paragraph." and props["args"]["description"] == "Rest"
+    assert function["description"] == "Measure.\n\nLonger text.\n\nReturns\n-------\nfloat\n    How far"
+    assert {n: p["description"] for n, p in shape(g)["properties"].items()} == {"a": "First, continued", "b": "Second"}
+
+
+# The tool
+
+def test_tool_is_a_plain_dictionary():
+    def look(image: str): "Look."
+    tool = function_schema(look, "eyes", "llmcam.core.oas_to_schema.generate_request", session_id="s1")
+    assert tool["function"]["metadata"] == {"module": __name__, "service": "eyes", "session_id": "s1"}
+    assert tool["function"]["fixup"] == "llmcam.core.oas_to_schema.generate_request"
+    assert json.loads(json.dumps(tool)) == tool and tool.func is look and tool.name == "look"
+    for twin in (copy.copy(tool), copy.deepcopy(tool), tool.copy()): assert twin == tool and twin.func is look and isinstance(twin, Tool)
+    assert pickle.loads(pickle.dumps(tool)) == tool and pickle.loads(pickle.dumps(tool)).func is None
+    public = public_tool(tool)
+    assert set(public) == {"type", "function"} and set(public["function"]) == {"name", "description", "parameters"}
+    assert function_schema(look)["function"]["metadata"] == {"module": __name__, "service": __name__}
+    assert function_schema(look, fixup=param_converter)["function"]["fixup"] == "llmcam.core.fn_to_schema.param_converter"
+    with pytest.raises(SchemaError, match="found by name"): function_schema(look, fixup=lambda: 0)
+
+def test_a_change_to_one_tool_is_not_seen_by_the_next():
+    def look(image: str, box: Box): "Look."
+    first = function_schema(look)
+    first["function"]["parameters"]["properties"].pop("image")
+    first["function"]["parameters"]["$defs"].clear()
+    assert list(shape(look)["properties"]) == ["image", "box"] and shape(look)["$defs"]
+
+def test_plans_do_not_keep_functions_alive():
+    class Holder:
+        def look(self, image: str): "Look."
+    holder = Holder()
+    def local(image: str): return holder
+    function_schema(local); function_schema(holder.look)
+    seen = [weakref.ref(holder), weakref.ref(local)]
+    del holder, local
+    gc.collect()
+    assert [ref() for ref in seen] == [None, None]
+
+def test_hidden_parameters():
+    def ask(image: str, *, client: Hidden = None, _clock=None, key: Annotated[str, Hidden.__metadata__[0]] = ""): pass
+    assert list(shape(ask)["properties"]) == ["image"]
+    with pytest.raises(ArgumentError, match="client"): bind_arguments(ask, {"image": "x", "client": "y"})
+
+def test_strict():
+    def look(image: str, zone: Zone, mode: Mode = Mode.fast, tags: list[str] | None = None): "Look."
+    function = function_schema(look, strict=True)["function"]
+    assert function["strict"] is True and function["parameters"]["required"] == ["image", "zone", "mode", "tags"]
+    assert function["parameters"]["additionalProperties"] is False and function["parameters"]["$defs"]["Zone"]["additionalProperties"] is False
+    assert function["parameters"]["properties"]["mode"]["anyOf"][-1] == NULL
+    def free(anything: dict): pass
+    with pytest.raises(SchemaError, match="strict"): function_schema(free, strict=True)
+
+def test_names_suit_every_model():
+    def näkymä(x: int): pass
+    assert function_schema(näkymä).name.isascii()
+
+
+# Arguments
+
+def look(image: Path, count: int = 1, conf: float = 0.5, on: bool = True, when: Optional[datetime] = None, mode: Mode = Mode.fast,
+         zone: Optional[Zone] = None, tags: list[str] = (), kind: Literal["a", "b"] = "a", level: Level = Level.low, anything: Any = None): pass
+
+@pytest.mark.parametrize("arguments, expected", [
+    ({"image": "x.jpg"}, {"image": Path("x.jpg")}),
+    ({"image": "x", "count": "7", "conf": "0.5", "on": "false"}, {"image": Path("x"), "count": 7, "conf": 0.5, "on": False}),
+    ({"image": "x", "conf": 1, "count": 3.0}, {"image": Path("x"), "conf": 1.0, "count": 3}),
+    ({"image": "x", "when": "2026-11-23T12:00:00Z"}, {"image": Path("x"), "when": datetime(2026, 11, 23, 12, tzinfo=timezone.utc)}),
+    ({"image": "x", "mode": "careful", "level": 2}, {"image": Path("x"), "mode": Mode.careful, "level": Level.high}),
+    ({"image": "x", "level": "high"}, {"image": Path("x"), "level": Level.high}),
+    ({"image": "x", "zone": {"name": "g", "boxes": [{"x": "1"}]}}, {"image": Path("x"), "zone": Zone("g", [Box(x=1)])}),
+    ({"image": "x", "zone": '{"name": "g"}', "tags": '["a", "b"]'}, {"image": Path("x"), "zone": Zone("g"), "tags": ["a", "b"]}),
+    ({"image": "x", "tags": "car", "kind": " b "}, {"image": Path("x"), "tags": ["car"], "kind": "b"}),
+    ({"image": "x", "count": None, "tags": None, "when": None}, {"image": Path("x"), "when": None}),
+    ({"image": "x", "anything": {"deep": [1]}}, {"image": Path("x"), "anything": {"deep": [1]}}),
+])
+def test_arguments_become_what_the_signature_asks_for(arguments, expected):
+    bound = bind_arguments(look, arguments)
+    assert bound == expected and {n: type(v) for n, v in bound.items()} == {n: type(v) for n, v in expected.items()}
+    look(*bound.args, **bound.kwargs)
+
+@pytest.mark.parametrize("arguments, told", [
+    ({}, "'image' is missing"), ({"image": "x", "cuont": 1}, "no parameter 'cuont'"), ({"image": None}, "image"), ({"image": "x", "count": "many"}, "valid integer"),
+    ({"image": "x", "count": 1.5}, "count"), ({"image": "x", "mode": "slow"}, "'fast' or 'careful'"), ({"image": "x", "zone": {}}, "zone.name"),
+    ({"image": "x", "when": "yesterday"}, "when"), ({"image": ["x"]}, "image"), (["x"], "JSON object"), ("x", "JSON object"), (None, "JSON object"),
+    ({"image": "x", "self": 1}, "'self'"),
+])
+def test_a_refusal_says_what_was_expected(arguments, told):
+    with pytest.raises(ArgumentError) as caught: bind_arguments(look, arguments)
+    assert told in str(caught.value) and "look takes image: string" in str(caught.value)
+
+def test_numbers_for_text_are_text():
+    def read(plate: str, note: Optional[str] = None): pass
+    assert bind_arguments(read, {"plate": 123, "note": 4.5}) == {"plate": "123", "note": "4.5"}
+
+def test_untyped_arguments_pass_as_they_are():
+    def f(a, b=2, c="x"): pass
+    assert bind_arguments(f, {"a": [1], "b": 0.5, "c": "y"}) == {"a": [1], "b": 0.5, "c": "y"}
+    assert bind_arguments(f, {"a": 1, "b": "3"}) == {"a": 1, "b": 3}
+
+
+def test_import_and_plain_schemas_need_no_pydantic():
+    code = ("import sys\nfrom llmcam.core.fn_to_schema import function_schema, bind_arguments\n"
+            "def f(a: str, b: int = 2, c: list[str] | None = None): 'Doc.'\nfunction_schema(f); bind_arguments(f, {'a': 'x', 'b': 1})\n"
+            "print([m for m in ('pydantic', 'httpx2', 'numpy', 'openai') if m in sys.modules])")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

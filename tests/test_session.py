@@ -1,0 +1,411 @@
+"Sessions and their watches: the contract of the session notebook name by name, and many people at once."
+import asyncio, gc, json, os, subprocess, sys, threading, time, uuid
+from pathlib import Path
+
+import pytest
+
+from llmcam.application import session as S
+from llmcam.application.session import *
+from llmcam.core.fc import form_msg
+from llmcam.core.fn_to_schema import function_schema
+from llmcam.core.offline import ScriptedModel
+from llmcam.core.policy import ToolPolicy
+from llmcam.utils.notification import StreamThread
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACT = """session_messages session_tools session_notis retrieve_session_message retrieve_session_tools retrieve_session_notis
+set_noti_sender prepare_handler_schemas execute_handler execute_send_notification execute_stopper prepare_sender_schema
+prepare_stopper_schema start_notification_stream prepare_notification_schemas execute_start_notification_stream default_tools
+init_session remove_session SessionManager""".split()
+
+
+@pytest.fixture
+def sid():
+    session_id = init_session()
+    yield session_id
+    remove_session(session_id)
+
+
+@pytest.fixture
+def offline():
+    "A manager whose model says what `script` says; its watches look every 20 ms."
+    with SessionManager(client=ScriptedModel(*["Nothing new."] * 10_000), interval=0.02) as manager: yield manager
+
+
+def script(manager, *steps): manager.client = ScriptedModel(*steps)
+def named(tools, name): return next(t for t in tools if t["function"]["name"] == name)
+def names(tools): return [t["function"]["name"] for t in tools]
+
+
+def until(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end: time.sleep(0.005)
+    assert condition()
+
+
+# ---------------------------------------------------------------- the contract, name by name
+
+def test_every_name_is_there(): assert [n for n in CONTRACT if not hasattr(S, n)] == []
+
+
+def test_ids_are_fresh_uuid4_unless_known(sid):
+    assert uuid.UUID(sid).version == 4 and init_session(sid) == sid
+    other = init_session("chosen-by-a-visitor")
+    assert other != "chosen-by-a-visitor" and uuid.UUID(other).version == 4
+    assert "chosen-by-a-visitor" not in session_messages
+    remove_session(other)
+
+
+def test_unknown_sessions(sid):
+    assert retrieve_session_message("?") == [] and retrieve_session_tools("?") == [] and retrieve_session_notis("?") is None
+    remove_session("?")
+    with pytest.raises(KeyError, match="There is no session"): default_manager()["?"]
+    with pytest.raises(KeyError): session_messages["?"]
+    with pytest.raises(KeyError): del session_tools["?"]
+    with pytest.raises(KeyError): execute_handler("remove_tools", "?", module="llmcam.utils.store", service_name="x")
+
+
+def test_lists_are_live(sid):
+    retrieve_session_message(sid).append(form_msg("user", "hello"))
+    assert session_messages[sid] == [{"role": "user", "content": "hello"}]
+    assert retrieve_session_tools(sid) is session_tools[sid] is default_manager()[sid].tools
+
+
+def test_mappings_take_values(sid):
+    mine = []
+    session_messages[sid] = mine
+    session_tools["by-hand"] = mine
+    assert retrieve_session_message(sid) is mine and retrieve_session_tools("by-hand") is mine
+    assert "by-hand" in session_tools and "by-hand" not in session_messages and sid in list(session_messages)
+    assert len(session_tools) == len(list(session_tools))
+    del session_tools["by-hand"]
+    assert "by-hand" not in session_tools and "by-hand" not in default_manager()
+    del session_messages[sid]
+    assert retrieve_session_message(sid) == [] and init_session(sid) != sid
+
+
+def test_tools_of_a_new_session(sid):
+    assert names(session_tools[sid]) == ["add_api_tools", "add_function_tools", "remove_tools", *names(default_tools),
+                                         "start_notification_stream", "stop_notification"]
+    assert names(default_tools)[:10] == ["select_youtube_live_url", "capture_youtube_live_frame", "ask_gpt4v_about_image_file", "detect_objects",
+                                         "cap", "list_image_files", "list_detection_files", "plot_object", "execute_bash_command", "camera_address_book"]
+    assert json.loads(json.dumps(session_tools[sid])) == session_tools[sid]
+    for tool in session_tools[sid]:
+        assert not {"session_id", "tools", "client", "model"} & set(tool["function"]["parameters"].get("properties", {}))
+
+
+def test_schemas(sid):
+    handlers = prepare_handler_schemas(sid, execute_handler)
+    assert names(handlers) == ["add_api_tools", "add_function_tools", "remove_tools"]
+    for tool in handlers:
+        assert tool["function"]["metadata"]["session_id"] == sid and tool["function"]["fixup"] == "llmcam.application.session.execute_handler"
+        assert tool["function"]["metadata"]["service"] == "toolbox_manager" and "tools" not in tool["function"]["parameters"]["properties"]
+    assert "fixup" not in prepare_handler_schemas(sid)[0]["function"]
+    sender, stopper = prepare_sender_schema(sid)["function"], prepare_stopper_schema(sid)["function"]
+    assert (sender["name"], stopper["name"]) == ("send_notification", "stop_notification")
+    assert sender["parameters"]["required"] == ["msg"] and stopper["parameters"]["required"] == ["noti_id"]
+    assert "module" not in sender["metadata"] and sender["metadata"]["session_id"] == stopper["metadata"]["session_id"] == sid
+    starter = prepare_notification_schemas(sid, execute_start_notification_stream)["function"]
+    assert starter["metadata"]["session_id"] == sid and "session_id" not in starter["parameters"]["properties"]
+    assert starter["parameters"]["properties"]["messages"]["items"]["properties"]["role"]["type"] == "string"
+
+
+def test_handlers_change_the_list_in_place(sid):
+    tools = session_tools[sid]
+    before = len(tools)
+    said = execute_handler("add_function_tools", sid, module="llmcam.utils.store", service="toolbox_manager", service_name="text", function_names=["textwrap.shorten"])
+    assert "shorten" in said and len(tools) == before + 1 and tools is session_tools[sid]
+    execute_handler("remove_tools", sid, module="llmcam.utils.store", service_name="text")
+    assert len(tools) == before
+
+
+def test_nothing_is_shared_between_sessions(sid):
+    other = init_session()
+    for tool in session_tools[sid]: tool["function"]["parameters"]["properties"]["evil"] = {"type": "string"}
+    session_tools[sid].clear()
+    assert "evil" not in json.dumps(session_tools[other]) + json.dumps(default_tools) + json.dumps(session_tools[init_session()])
+    assert names(session_tools[other])[0] == "add_api_tools"
+
+
+# ---------------------------------------------------------------- notifications
+
+def test_sender_and_outbox(sid):
+    execute_send_notification("send_notification", sid, "one")
+    execute_send_notification("send_notification", sid, "two", module="x", service="y")
+    assert default_manager()[sid].outbox == ["one", "two"]
+    heard = []
+    set_noti_sender(sid, heard.append)
+    assert heard == ["one", "two"] and execute_send_notification("send_notification", sid, msg="three") == "Notification sent"
+    assert heard[2:] == ["three"] and default_manager()[sid].outbox == []
+
+
+def test_a_sender_that_fails_loses_nothing(sid):
+    def broken(msg): raise ConnectionError("closed")
+    set_noti_sender(sid, broken)
+    for n in range(3): execute_send_notification("send_notification", sid, str(n))
+    heard = []
+    set_noti_sender(sid, heard.append)
+    assert heard == ["0", "1", "2"]
+
+
+def test_a_coroutine_sender_runs_in_its_loop(sid):
+    heard = []
+    async def sender(msg): heard.append((msg, threading.current_thread()))
+    async def main():
+        set_noti_sender(sid, sender)
+        await asyncio.to_thread(execute_send_notification, "send_notification", sid, "from a thread")
+        assert heard == [("from a thread", threading.current_thread())]
+    asyncio.run(main())
+
+
+def test_notis_view(sid):
+    assert sid not in session_notis and retrieve_session_notis(sid) is None
+    session_notis[sid] = (print, {})
+    assert session_notis[sid] == (print, {}) == retrieve_session_notis(sid)
+    del session_notis[sid]
+    assert retrieve_session_notis(sid) is None and sid in session_messages
+
+
+def test_stream_starts_and_speaks_before_a_sender(offline):
+    s = offline[offline.init_session()]
+    script(offline, [("send_notification", {"msg": "hi"}), ("stop_notification", {"noti_id": "wrong"})], "Done.")
+    noti_id = s.start_stream([form_msg("user", "Say hi.")])
+    s.streams[noti_id].join(10)
+    assert s.outbox == ["hi"] and not s.streams[noti_id].is_alive()
+    heard = []
+    s.set_sender(heard.append)
+    assert heard == ["hi"] and s.outbox == []
+
+
+def test_set_sender_keeps_running_streams(offline):
+    s = offline[offline.init_session()]
+    noti_id = s.start_stream([form_msg("user", "Watch.")])
+    for _ in range(3): s.set_sender(print)
+    sender, streams = offline.session_notis[s.id]
+    assert sender is print and list(streams) == [noti_id] and streams[noti_id].is_alive()
+    assert execute_stopper("stop_notification", s.id, noti_id, manager=offline.name) == "Notification stream stopped"
+    assert not streams[noti_id].is_alive()
+
+
+def test_remove_session_stops_its_streams(offline):
+    s = offline[offline.init_session()]
+    streams = [s.streams[s.start_stream([form_msg("user", "Watch.")])] for _ in range(3)]
+    offline.remove_session(s.id)
+    assert not any(stream.is_alive() for stream in streams)
+    for stream in streams: stream.join(10)
+    assert s.id not in offline and offline.session_notis.get(s.id) is None
+
+
+def test_stop_returns_at_once_and_then_silence(offline):
+    in_tick, go = threading.Event(), threading.Event()
+
+    class Slow:
+        "Thinks until it is told to go on, then wants to speak."
+        def __init__(self): self.chat = self.completions = self
+        def create(self, **request):
+            in_tick.set()
+            go.wait(10)
+            return ScriptedModel([("send_notification", {"msg": "too late"})]).chat.completions.create(**request)
+
+    offline.client = Slow()
+    s, heard = offline[offline.init_session()], []
+    s.set_sender(heard.append)
+    stream = s.streams[s.start_stream([form_msg("user", "Watch.")])]
+    assert in_tick.wait(10)
+    begun = time.perf_counter()
+    stream.stop()
+    assert time.perf_counter() - begun < 0.1
+    go.set()
+    stream.join(10)
+    assert heard == [] and s.outbox == []
+
+
+def test_a_watch_only_looks(offline):
+    s = offline[offline.init_session()]
+    noti_id = s.start_stream([form_msg("user", "Watch.")])
+    tools = s.streams[noti_id].tools
+    assert not {"execute_bash_command", "add_api_tools", "add_function_tools", "remove_tools", "start_notification_stream"} & set(names(tools))
+    assert names(tools).count("stop_notification") == names(tools).count("send_notification") == 1
+    assert named(tools, "stop_notification")["function"]["metadata"]["noti_id"] == noti_id
+    unattended = s.streams[noti_id].policy
+    assert (unattended.allow_exec, unattended.approve, unattended.shell) == (False, None, "off")
+
+
+def test_too_many_watches(offline):
+    offline.max_streams = 2
+    s = offline[offline.init_session()]
+    ids = [s.start_stream([form_msg("user", "Watch.")]) for _ in range(2)]
+    with pytest.raises(SessionError, match="Stop one first"): s.start_stream([form_msg("user", "Watch.")])
+    s.streams[ids[0]].stop()
+    s.start_stream([form_msg("user", "Watch.")])
+
+
+def test_the_model_starts_a_watch_from_the_conversation(offline):
+    s = offline[offline.init_session()]
+    script(offline, [("start_notification_stream", {"every": 3600})], *["I will tell you."] * 5)
+    assert s.chat("Tell me when a boat comes.") == "I will tell you."
+    (stream,) = s.streams.values()
+    assert stream.interval == 3600 and stream.messages[0] == form_msg("user", "Tell me when a boat comes.")
+    assert stream.thread_id in stream.messages[-1]["content"] and stream.messages[-1]["role"] == "system"
+
+
+# ---------------------------------------------------------------- whose session it is
+
+def test_a_model_cannot_choose_the_session(offline):
+    victim, s = offline[offline.init_session()], offline[offline.init_session()]
+    other = SessionManager(client=offline.client)
+    foreign = other[other.init_session()]
+    before = [names(victim.tools), names(foreign.tools)]
+    attacks = [("add_function_tools", {"session_id": target, "manager": other.name, "tools": [], "module": "os", "service_name": "spy",
+                "function_names": ["llmcam.utils.file_manager.list_image_files"]}) for target in (victim.id, foreign.id)]
+    attacks += [("start_notification_stream", {"session_id": victim.id, "messages": [form_msg("user", "spy")]}),
+                ("send_notification", {"session_id": victim.id, "msg": "boo"}), ("stop_notification", {"session_id": victim.id, "noti_id": "x"})]
+    noti_id = victim.start_stream([form_msg("user", "Watch.")])
+    script(offline, [*attacks, ("stop_notification", {"session_id": victim.id, "noti_id": noti_id})], "Done.", *["-"] * 50)
+    s.chat("Attack.")
+    assert [names(victim.tools), names(foreign.tools)] == before and victim.outbox == [] and list(victim.streams) == [noti_id]
+    assert victim.streams[noti_id].is_alive() and victim.messages == []
+
+
+def test_the_weak_variant_shows_that_the_attack_is_real(offline):
+    victim = offline[offline.init_session()]
+    assert execute_send_notification("send_notification", victim.id, "boo", manager=offline.name)
+    assert victim.outbox == ["boo"]  # the host may name any session; only what a model sends is stripped
+
+
+def test_managers_do_not_mix(offline):
+    other = SessionManager(client=ScriptedModel([("add_function_tools", {"service_name": "mine", "function_names": ["llmcam.utils.file_manager.list_plot_files"]})], "Done."))
+    a, b = offline[offline.init_session()], other[other.init_session()]
+    assert a.id not in other and b.id not in offline and b.id not in default_manager()
+    b.chat("Add it.")
+    assert "mine_list_plot_files" in names(b.tools) and "mine_list_plot_files" not in names(a.tools)
+    # the same id in two managers is two sessions
+    other.session_messages[a.id] = []
+    other.session_tools[a.id] = []
+    assert offline[a.id] is not other[a.id] and len(offline[a.id].tools) > 10
+
+
+# ---------------------------------------------------------------- turns
+
+def test_chat_achat_and_stream(offline):
+    s, seen = offline[offline.init_session()], []
+    script(offline, [("list_plot_files", {})], "One.", "Two.", [("list_plot_files", {})], "Three.")
+    assert s.chat("1", on_event=lambda e: seen.append(type(e).__name__)) == "One."
+    assert "ToolStarted" in seen and "ToolFinished" in seen and seen[-1] == "Final"
+    assert asyncio.run(s.achat("2")) == "Two."
+    assert [type(e).__name__ for e in s.stream("3")][-1] == "Final"
+    assert [m["content"] for m in s.messages if m["role"] == "user"] == ["1", "2", "3"]
+    assert "**Session**" in s._repr_markdown_() and s.id not in s._repr_markdown_()
+
+
+class Broken:
+    def __init__(self): self.chat = self.completions = self
+    def create(self, **request): raise ConnectionError("no route")
+
+
+def test_a_failed_turn_leaves_no_trace(offline):
+    s = offline[offline.init_session()]
+    good, offline.client = offline.client, Broken()
+    with pytest.raises(ConnectionError): s.chat("hello")
+    with pytest.raises(ConnectionError): asyncio.run(s.achat("hello"))
+    with pytest.raises(ConnectionError): list(s.stream("hello"))
+    assert s.messages == []
+    offline.client = good
+    assert s.chat("hello") == "Nothing new."
+
+
+def test_an_abandoned_stream_frees_the_session(offline):
+    s = offline[offline.init_session()]
+    events = s.stream("hello")
+    next(events)
+    events.close()
+    assert s.chat("again")
+
+
+def test_a_tool_cannot_take_a_turn_of_its_own_session(offline):
+    s = offline[offline.init_session()]
+    def nested() -> str:
+        "Talk to yourself."
+        return s.chat("hello me")
+    s.tools.append(function_schema(nested))
+    script(offline, [("nested", {})], "Done.")
+    s.chat("go")
+    assert "in the middle of a turn" in s.messages[2]["content"]
+
+
+def test_one_turn_at_a_time_but_sessions_side_by_side(offline):
+    active, most, together = {}, {}, threading.Barrier(4, timeout=20)
+
+    class Counting:
+        def __init__(self): self.chat = self.completions = self
+        def create(self, **request):
+            who = request["messages"][0]["content"]
+            active[who] = active.get(who, 0) + 1
+            most[who] = max(most.get(who, 0), active[who])
+            together.wait()  # four sessions have to be here at once, or this breaks
+            active[who] -= 1
+            return ScriptedModel("ok").chat.completions.create(**request)
+
+    offline.client = Counting()
+    sessions = [offline[offline.init_session()] for _ in range(4)]
+    for n, s in enumerate(sessions): s.messages.append(form_msg("system", f"s{n}"))
+    threads = [threading.Thread(target=s.chat, args=(f"turn {k}",)) for k in range(3) for s in sessions]
+    for t in threads: t.start()
+    for t in threads: t.join(30)
+    assert most == {f"s{n}": 1 for n in range(4)}
+    for s in sessions: assert [m["role"] for m in s.messages] == ["system", *["user", "assistant"] * 3]
+
+
+def test_many_threads_mix_nothing():
+    manager = SessionManager(client=ScriptedModel(), tools=[])
+    def person(n):
+        for _ in range(20):
+            s = manager[manager.init_session()]
+            for k in range(5): s.messages.append(form_msg("user", f"{n} {s.id} {k}"))
+            s.tools.append({"function": {"name": f"only_{n}", "metadata": {}}})
+            assert all(m["content"].startswith(f"{n} {s.id}") for m in manager.session_messages[s.id])
+            assert [t for t in names(s.tools) if t.startswith("only")] == [f"only_{n}"]
+    errors = []
+    def run(n):
+        try: person(n)
+        except BaseException as e: errors.append(e)
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(32)]
+    for t in threads: t.start()
+    for t in threads: t.join(60)
+    assert not errors and len(manager) == 640
+
+
+def test_tools_are_made_once_even_in_a_race():
+    manager = SessionManager(client=ScriptedModel())
+    for _ in range(20):
+        s, seen, gate = manager[manager.init_session()], [], threading.Barrier(8)
+        def look(): gate.wait(); seen.append(s.tools)
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert all(tools is seen[0] for tools in seen) and len(seen) == 8
+
+
+# ---------------------------------------------------------------- figures
+
+def test_new_sessions_are_cheap():
+    import tracemalloc
+    manager, n = SessionManager(), 20_000
+    begun = time.perf_counter()
+    for _ in range(n): manager.init_session()
+    rate = n / (time.perf_counter() - begun)
+    gc.collect(); tracemalloc.start()
+    small = SessionManager()
+    for _ in range(2000): small.init_session()
+    size = tracemalloc.get_traced_memory()[0] / 2000
+    tracemalloc.stop()
+    assert size < 2048
+    assert rate > 20_000, f"{rate:.0f} a second"  # 50,000 on a quiet machine; this one is shared
+
+
+def test_the_program_ends_with_watches_running(tmp_path):
+    code = ("from llmcam.application.session import *\nfrom llmcam.core.fc import form_msg\nfrom llmcam.core.offline import ScriptedModel\n"
+            "m = SessionManager(client=ScriptedModel(*['-'] * 99), interval=0.01)\ns = m[m.init_session()]\n"
+            "[s.start_stream([form_msg('user', 'watch')]) for _ in range(5)]\nprint('up')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and done.stdout == "up\n" and done.stderr == ""
