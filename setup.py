@@ -20,6 +20,5 @@ setup(
     install_requires=lines("requirements"), extras_require={"dev": lines("dev_requirements")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["llmcam=llmcam._modidx:d"]},
     zip_safe=False,
-    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Developers", "Programming Language :: Python :: 3",
-                 "License :: OSI Approved :: Apache Software License"],
+    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Developers", "Programming Language :: Python :: 3"],
 )

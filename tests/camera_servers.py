@@ -1,5 +1,5 @@
 "Cameras on loopback for the tests: snapshots with faults, MJPEG, HLS made live by ffmpeg, an API shaped like DigiTraffic's."
-import io, json, shutil, socket, subprocess, threading, time
+import io, json, socket, subprocess, threading, time
 from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
@@ -134,8 +134,6 @@ def mjpeg_server(pictures, fps=10):
         try: yield f"{url}/video.mjpg", state
         finally: done.set()
 
-
-def has_ffmpeg(): return shutil.which("ffmpeg") is not None
 
 @contextmanager
 def hls_server(images=None, size=(640, 360), fps=25, segment=1, place="/live.m3u8"):

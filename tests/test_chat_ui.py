@@ -419,3 +419,38 @@ def test_the_keyboard_is_enough(tab):
         page.wait_for_selector(".call summary"); page.wait_for_selector(".msg.model")
         page.focus(".call summary"); page.keyboard.press("Enter")
         assert page.evaluate("document.querySelector('.call details').open")
+
+
+def test_a_link_from_elsewhere_finds_the_conversation_again(visit):
+    "A strict cookie does not come with such a visit; the page asks again by itself instead of starting a new session."
+    with answering() as (url, manager):
+        client = visit(url)
+        client.cookies.clear()
+        reply = client.get("/", headers={"sec-fetch-site": "cross-site", "origin": url})
+        assert 'http-equiv="refresh"' in reply.text and "set-cookie" not in reply.headers and len(manager) == 1
+
+
+def test_attributes_hold_what_they_are_given():
+    from html.parser import HTMLParser
+    from fastcore.xml import to_xml
+    from llmcam.application.chat_ui import ActionButton, ChatMessage, NotiMessage, ToolCard
+    evil = """a"b'c><img src=x onerror=alert(1)>&amp;"""
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attrs): seen.append((tag, dict(attrs)))
+    for element in (ActionButton(evil, evil), ToolCard(evil, {evil: evil}, evil, 1.0, pictures=[evil], key="k"), ToolCard(evil, evil, key="k"), ChatMessage(evil, True), NotiMessage(evil)):
+        seen = []
+        Reader().feed(to_xml(element, indent=False))
+        assert not any("onerror" in attrs or attrs.get("src") == "x" for _, attrs in seen)
+
+
+def test_visitors_who_said_nothing_make_room():
+    from llmcam.application.chat_ui import Site
+    from starlette.exceptions import HTTPException
+    with SessionManager([], client=ScriptedModel("1", "2", "3")) as manager:
+        site = Site(manager, most=3)
+        first, second, third = (site.begin() for _ in range(3))
+        first.say("I stay")
+        fourth = site.begin()
+        assert len(manager) == 2 and first.session and fourth.session and not second.session
+        for talk in (site.begin(), fourth): talk.say("I stay, too")
+        with pytest.raises(HTTPException): site.begin()

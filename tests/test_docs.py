@@ -84,10 +84,9 @@ def test_search_and_pictures_in_a_browser(site, chromium):
             page.wait_for_selector("#search-results ul.search li a")
             found = page.locator("#search-results ul.search li a").all_inner_texts()
             assert any("bind_arguments" in hit for hit in found), found
-            page.goto(f"{site.as_uri()}/index.html")
-            assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
-            for name in ("index", "core/fn_to_schema", "application/session"):
+            for name in [page for _, pages in build_docs.sidebar() for page in pages]:
                 page.goto(f"{site.as_uri()}/{name}.html")
+                assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)"), f"{name} lacks a picture"
                 assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} scrolls sideways on a phone"
         finally: browser.close()
     assert not wrong and all(url.startswith(("file:", "data:")) for url in asked)

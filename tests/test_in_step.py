@@ -9,7 +9,6 @@ from tools.run_nbs import ROOT, SKIP, notebooks
 
 MACHINE_PATH = re.compile(r"/home/\w|/Users/\w|/root/|/work/|/tmp/|/private/var/|site-packages|[A-Z]:\\\\Users")
 LAYERS = ["core", "utils", "vision", "application"]
-HEAVY = ["torch", "cv2", "matplotlib", "yt_dlp", "openai", "ultralytics"]
 MODULES = sorted(p for layer in LAYERS for p in (ROOT / "llmcam" / layer).glob("*.py") if p.stem != "__init__")
 every_notebook = pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.relative_to(ROOT).as_posix())
 
@@ -111,9 +110,3 @@ def imported_layers(path):
 def test_imports_go_one_way(path):
     above = LAYERS[LAYERS.index(path.parent.name) + 1:]
     assert not imported_layers(path) & set(above), "core <- utils <- vision <- application"
-
-
-def test_imports_are_light():
-    names = [f"llmcam.{p.parent.name}.{p.stem}" for p in MODULES]
-    code = f"import sys, {', '.join(names)}; print([m for m in {HEAVY} if m in sys.modules])"
-    assert python(code, ROOT).strip() == "[]"

@@ -109,13 +109,17 @@ def _inside(text):
     try: return json.loads(text)
     except (ValueError, RecursionError): return None
 
+def _parsed(value):
+    "The value that a result stands for: tools return JSON as text."
+    return inner if isinstance(value, str) and (inner := _inside(value)) is not None else value
+
 def _texts(value):
     "Every plain text inside a result, in order, also inside JSON inside JSON."
     stack = [value]
     while stack:
         value = stack.pop()
         if isinstance(value, str):
-            if (inner := _inside(value)) is None: yield value
+            if isinstance(inner := _parsed(value), str): yield inner
             else: stack.append(inner)
         elif isinstance(value, dict): stack.extend(reversed(list(value.values())))
         elif isinstance(value, (list, tuple)): stack.extend(reversed(value))
@@ -185,23 +189,35 @@ def _without_dir(text):
     for folder in (data_dir().resolve(), data_dir()): text = re.sub(rf"(?<![\w./\\-]){re.escape(f'{folder}{os.sep}')}", "", text)
     return text
 
-def _shown(value, limit=6000):
-    "A JSON value as a person reads it."
-    if isinstance(value, str): value = inner if (inner := _inside(value)) is not None else value
-    text = _without_dir(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str))
-    return text if len(text) <= limit else f"{text[:limit]}\n… {len(text) - limit:,} more characters"
+def _clip(text, limit):
+    "Text of one line; of a path that is too long, the end says most."
+    text = _without_dir(" ".join(str(text).split()))
+    if len(text) <= limit: return text
+    return "…" + text[1 - limit :] if re.fullmatch(r"[^\s:]*/[^\s:]*", text) else text[: limit - 1] + "…"
 
+def _clip_part(value):
+    if isinstance(value, dict): return "{…}"
+    if isinstance(value, list): return _clip_part(value[0])[:40] + (f" and {len(value) - 1} more" if len(value) > 1 else "") if value and not isinstance(value[0], list) else "[…]"
+    return _clip(value, 40)
+
+# %% ../../nbs/application/chat_ui.ipynb #cea0aaaf
 def brief(
     value,            # Arguments or result of a tool call
     limit: int = 70,  # Most characters
 ) -> str:             # One line
     "Say in one line what a call was given or gave back."
-    if isinstance(value, str): value = inner if (inner := _inside(value)) is not None else value
-    if isinstance(value, dict): value = ", ".join(f"{k}: {brief(v, 40)}" for k, v in value.items() if v not in ("", [], {}, None))
-    elif isinstance(value, list): value = f"[{len(value)} items]" if len(value) > 4 else ", ".join(brief(v, 30) for v in value)
-    text = _without_dir(" ".join(str(value).split()))
-    if len(text) <= limit: return text
-    return "…" + text[1 - limit :] if re.fullmatch(r"[^\s:]*/[^\s:]*", text) else text[: limit - 1] + "…"  # of a path, the end says most
+    value = _parsed(value)
+    if isinstance(value, dict): value = ", ".join(f"{name}: {_clip_part(part)}" for name, part in value.items() if part not in ("", [], {}, None))
+    elif isinstance(value, list): value = _clip_part(value)
+    return _clip(value, limit)
+
+def _shown(value, limit=6000):
+    "A JSON value as a person reads it."
+    value = _parsed(value)
+    try: text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    except RecursionError: text = "(nested too deeply to be shown)"
+    text = _without_dir(text)
+    return text if len(text) <= limit else f"{text[:limit]}\n… {len(text) - limit:,} more characters"
 
 # %% ../../nbs/application/chat_ui.ipynb #a0686613
 def _shots(names, most=8):
@@ -333,7 +349,10 @@ class Feed:
         self.id, self.items, self.busy = secrets.token_urlsafe(9), {}, False
         self.limit, self._seq, self._listeners, self._lock = limit, 0, set(), threading.RLock()
 
-    def __repr__(self): return f"Feed({len(self.items)} items, {len(self._listeners)} pages{', busy' if self.busy else ''})"
+    @property
+    def pages(self) -> int: return len(self._listeners)
+
+    def __repr__(self): return f"Feed({len(self.items)} items, {self.pages} pages{', busy' if self.busy else ''})"
 
 # %% ../../nbs/application/chat_ui.ipynb #cbcf8923
 @patch
@@ -420,6 +439,11 @@ def resume(self: Talk) -> Talk:  # The same, ready
             self.show(lambda key: ChatMessage(msg, msg["role"] == "user", key), "user" if msg["role"] == "user" else "model")
     self.session.set_sender(self.notify)
     return self
+
+@patch
+def is_unused(self: Talk) -> bool:
+    "Has nobody said anything, and is nobody looking?"
+    return not self.feed.pages and not self.feed.busy and not any(item.kind in ("user", "noti") for item in self.feed.items.values())
 
 @patch
 def refresh(self: Talk):
@@ -578,20 +602,29 @@ async def __call__(self: Guard, scope, receive, send):
 class Site:
     "The conversations of one server, and the settings of its page."
     def __init__(self,
-        manager: SessionManager,      # Keeps the sessions
+        manager: SessionManager,      # Keeps the sessions; under `ToolPolicy.web()` unless it has a policy of its own
         label: str = "",              # What answers, for the top of the page
         cameras: tuple = (),          # Cameras that every conversation starts with
         actions: tuple = actions,     # Example prompts
         most: int = 500,              # Most conversations at a time
     ):
+        if manager.policy is None: manager.policy = ToolPolicy.web()
         self.manager, self.label, self.cameras, self.actions, self.most = manager, label, tuple(cameras), actions, most
         self.talks, self._lock = {}, threading.Lock()
 
 # %% ../../nbs/application/chat_ui.ipynb #89d2d944
 @patch
-def open(self: Site) -> Talk:
-    "Begin a conversation."
+def make_room(self: Site):
+    "Forget visitors who never said anything and have left; refuse one more if there are still too many."
+    if len(self.talks) < self.most: return
+    for session_id, talk in list(self.talks.items()):
+        if talk.is_unused(): self.manager.remove_session(session_id); self.talks.pop(session_id, None)
     if len(self.talks) >= self.most: raise HTTPException(503, "Too many conversations are open. Try again later.")
+
+@patch
+def begin(self: Site) -> Talk:
+    "Begin a conversation."
+    self.make_room()
     session_id = self.manager.init_session(None)
     if self.cameras: _session(self.manager, session_id).messages.append({"role": "system", "content": camera_message(self.cameras)})
     return self.talk(session_id)
@@ -655,7 +688,7 @@ def page(self: Site, sess, req: Request):
     talk = self.talk(sess.get("id"))
     if not talk and req.headers.get("sec-fetch-site") == "cross-site":  # a strict cookie does not come along with a link from elsewhere
         return Title("llmcam"), Meta(http_equiv="refresh", content="0; url=/")
-    talk = talk or self.open()
+    talk = talk or self.begin()
     sess["id"] = talk.session_id
     main = Main(Div(_log_view(self, talk), cls="scroll", id="scroll"), Div(ChatInput(), cls="compose"), cls="talk")
     return (Title("llmcam"), A("To the message box", href="#chat-text", cls="skip"),
@@ -711,7 +744,7 @@ async def events(self: Site, ws: WebSocket):
     talk = self.talk(ws.session.get("id"))
     await ws.accept()
     if not talk or ws.query_params.get("feed") != talk.feed.id: return await ws.close(4404)
-    if len(talk.feed._listeners) >= 16: return await ws.close(4429)
+    if talk.feed.pages >= 16: return await ws.close(4429)
     after = ws.query_params.get("after", "0")
     seen, first, wake, loop = (int(after) if after.isdecimal() else 0, None), True, asyncio.Event(), asyncio.get_running_loop()
     def on_change():
@@ -740,7 +773,7 @@ def _bare_app(hosts, secret, cookie):
 
 # %% ../../nbs/application/chat_ui.ipynb #42ed05f3
 def make_app(
-    manager: SessionManager | None = None,  # Keeps the sessions; a new one under the policy of the web if `None`
+    manager: SessionManager | None = None,  # Keeps the sessions; a new one if `None`
     *,
     label: str = "",                        # What answers, for the top of the page
     cameras: tuple = (),                    # Cameras that every conversation starts with
@@ -751,7 +784,7 @@ def make_app(
 ) -> FastHTML:                              # An ASGI app; its `Site` is `app.state.site`
     "Make the chat page of a session manager."
     app = _bare_app(hosts, secret or os.environ.get("LLMCAM_SECRET") or secrets.token_urlsafe(32), cookie)
-    app.state.site = site = Site(SessionManager(policy=ToolPolicy.web()) if manager is None else manager, label, cameras, actions)
+    app.state.site = site = Site(SessionManager() if manager is None else manager, label, cameras, actions)
     routes = (("/", "get", site.page), ("/chat", "post", site.chat), ("/stop", "post", site.stop), ("/data/{name:path}", "get", site.picture))
     for path, method, handler in routes: app.route(path, methods=method, name=handler.__name__)(handler)
     app.router.routes.append(WebSocketRoute("/events", site.events))

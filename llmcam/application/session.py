@@ -117,12 +117,13 @@ def init_session(self: SessionManager,
     session_id: Optional[str] = None,  # An id that was given out before
 ) -> str:                              # The same if it is known, else the id of a new session
     "Find a session or make a new one."
-    known = self._sessions.get(session_id)
+    known = self._sessions.get(session_id) if isinstance(session_id, str) else None
     if known is not None and known._messages is not None: return session_id
     session_id = str(uuid4())
     self._sessions[session_id] = Session(session_id, self, Conversation())
     return session_id
 
+# %% ../../nbs/application/session.ipynb #67e2e828
 @patch
 def remove_session(self: SessionManager,
     session_id: str,  # Session to forget; an unknown one is no error
@@ -182,6 +183,7 @@ def _found_or_made(self: SessionManager, session_id):
     "The session, made without any parts if there is none."
     with self._changing: return self._sessions.setdefault(session_id, Session(session_id, self, tools=None))
 
+# %% ../../nbs/application/session.ipynb #630ce70c
 @patch
 def _forget_part(self: SessionManager, session, part):
     if part == "notis":
@@ -200,23 +202,26 @@ def default_manager() -> SessionManager:
 
 def _manager(name): return _managers.get(name, _default) if name else _default
 
+# %% ../../nbs/application/session.ipynb #e60e8faf
 session_messages = _default.session_messages  # Messages by session id
 session_tools = _default.session_tools        # Tools by session id
 session_notis = _default.session_notis        # (sender, streams by id) by session id
 
-# %% ../../nbs/application/session.ipynb #e60e8faf
+# %% ../../nbs/application/session.ipynb #b4d67406
 def retrieve_session_message(
     session_id: str,  # Session to look in
 ) -> list:            # Its messages; an empty list for an unknown session
     "Retrieve the messages of a session."
     return session_messages.get(session_id, [])
 
+# %% ../../nbs/application/session.ipynb #d08e2286
 def retrieve_session_tools(
     session_id: str,  # Session to look in
 ) -> list:            # Its tools; an empty list for an unknown session
     "Retrieve the tools of a session."
     return session_tools.get(session_id, [])
 
+# %% ../../nbs/application/session.ipynb #5d64229d
 def retrieve_session_notis(
     session_id: str,  # Session to look in
 ) -> tuple:           # Its sender and its streams by id; `None` while it has neither, or is unknown
@@ -233,6 +238,7 @@ def prepare_handler_schemas(
     return [handler_schema(function, service_name="toolbox_manager", fixup=fixup, session_id=session_id, manager=manager)
             for function in (add_api_tools, add_function_tools, remove_tools)]
 
+# %% ../../nbs/application/session.ipynb #c46bb0a1
 def execute_handler(
     function_name: str,              # Function to run
     session_id: str,                 # Session whose tools it changes
@@ -256,6 +262,7 @@ def notify(self: Session,
         self._outbox.append(msg)
         return self._deliver()
 
+# %% ../../nbs/application/session.ipynb #7edc01e5
 @patch
 def _deliver(self: Session):
     "Send what waits, oldest first, until it fails. True when nothing is left."
@@ -280,6 +287,7 @@ def _send(sender, loop, msg):
     elif loop is _running_loop(): loop.create_task(wait())
     else: asyncio.run_coroutine_threadsafe(wait(), loop).result(10)
 
+# %% ../../nbs/application/session.ipynb #0a6228ee
 @patch
 def set_sender(self: Session,
     sender: Callable,  # Takes one message; `None` when nobody is there
@@ -289,7 +297,7 @@ def set_sender(self: Session,
         self._sender, self._loop = sender, _running_loop()
         self._deliver()
 
-# %% ../../nbs/application/session.ipynb #0a6228ee
+# %% ../../nbs/application/session.ipynb #6539e961
 @patch
 def _set_notis(self: Session, sender, streams):
     "Set sender and streams at once. A stream that is no longer named is stopped, because nobody could stop it later."
@@ -298,6 +306,7 @@ def _set_notis(self: Session, sender, streams):
     self._streams = streams
     self.set_sender(sender)
 
+# %% ../../nbs/application/session.ipynb #0fc62700
 def set_noti_sender(
     session_id: str,        # Session to set it for
     noti_sender: Callable,  # Takes one message
@@ -312,12 +321,14 @@ def _session_tool(name, description, parameters, fixup, metadata):
     return Tool({"type": "function", "function": {"name": name, "description": description, "parameters": shape,
                  "metadata": metadata, "fixup": f"{fixup.__module__}.{fixup.__name__}"}})
 
+# %% ../../nbs/application/session.ipynb #feca7f69
 def execute_send_notification(function_name, session_id, msg, manager=None, **kwargs):
     "Fixup that sends a notification to the session's person."
     session, stream = _manager(manager)[session_id], current_stream()
     delivered = stream.say(session.notify, msg) if stream else session.notify(msg)
     return "Notification sent" if delivered else "Notification sent; it waits until the user is there"
 
+# %% ../../nbs/application/session.ipynb #f525ec93
 def execute_stopper(function_name, session_id, noti_id, manager=None, **kwargs):
     "Fixup that stops a notification stream of the session."
     streams = _manager(manager)[session_id].streams
@@ -327,7 +338,7 @@ def execute_stopper(function_name, session_id, noti_id, manager=None, **kwargs):
     streams[noti_id].stop()
     return "Notification stream stopped"
 
-# %% ../../nbs/application/session.ipynb #feca7f69
+# %% ../../nbs/application/session.ipynb #d196f6c3
 def prepare_sender_schema(
     session_id: str,           # Session that it speaks to
     manager: str = "default",  # Name of the session's manager
@@ -336,6 +347,7 @@ def prepare_sender_schema(
     return _session_tool("send_notification", "Send a notification with a message to the user.", {"msg": "Notification message to send"},
                          execute_send_notification, {"session_id": session_id, "manager": manager})
 
+# %% ../../nbs/application/session.ipynb #dc078a49
 def prepare_stopper_schema(
     session_id: str,           # Session whose streams it stops
     manager: str = "default",  # Name of the session's manager
@@ -374,6 +386,7 @@ def start_stream(self: Session,
                              send_notification_schema=prepare_sender_schema(self.id, name), stream_stopper_schema=stopper)
     return noti_id
 
+# %% ../../nbs/application/session.ipynb #9cf79cdf
 @patch
 def _add_stream(self: Session, noti_id, tools, messages, every):
     manager = self.manager
@@ -404,11 +417,13 @@ def start_notification_stream(
     "Start a notification stream that watches something in the background and notifies the user when it happens. Use it when the user wants to be told, alerted or notified."
     return f"Notification stream started with ID {default_manager()[session_id].start_stream(messages, every)}"
 
+# %% ../../nbs/application/session.ipynb #f8f9306b
 def execute_start_notification_stream(function_name, session_id, messages=None, every=None, manager=None, **kwargs):
     "Fixup that starts a notification stream in the session."
     every = float(every) if every is not None else None
     return f"Notification stream started with ID {_manager(manager)[session_id].start_stream(messages, every)}"
 
+# %% ../../nbs/application/session.ipynb #9ad36e44
 def prepare_notification_schemas(
     session_id: str,           # Session to use
     fixup: Callable = None,    # Runs the call, such as `execute_start_notification_stream`
@@ -453,6 +468,7 @@ def init_session(
     "Find a session of the default manager or make a new one, with the default tools."
     return default_manager().init_session(session_id)
 
+# %% ../../nbs/application/session.ipynb #a048e10a
 def remove_session(
     session_id: str,  # Session to forget; an unknown one is no error
 ):
@@ -465,9 +481,11 @@ _talking: ContextVar = ContextVar("llmcam_session", default=None)  # The session
 @patch
 def _settings(self: Session): return dict(client=self.manager.client, model=self.manager.model, policy=self.manager.policy)
 
+# %% ../../nbs/application/session.ipynb #3465d25b
 @contextmanager
 def _turn(session, text):
     "A turn, once the session is free: give the messages with the question, take them back if the turn fails."
+    if session._messages is None: session._messages = Conversation()
     messages, start = session.messages, len(session.messages)
     messages.append(form_msg("user", text))
     talking = _talking.set(session)
@@ -482,7 +500,7 @@ def _turn(session, text):
 def _check_free(self: Session):
     if _talking.get() is self: raise SessionError("This session is in the middle of a turn: a tool cannot take another one.")
 
-# %% ../../nbs/application/session.ipynb #3465d25b
+# %% ../../nbs/application/session.ipynb #7925bf14
 @patch
 def chat(self: Session,
     text: str,                  # What the person says
@@ -493,6 +511,7 @@ def chat(self: Session,
     with self._busy, _turn(self, text) as messages:
         return complete(messages, self.tools, on_event=on_event, **self._settings())[1]
 
+# %% ../../nbs/application/session.ipynb #adb3cfb0
 @patch
 async def achat(self: Session,
     text: str,                  # What the person says
@@ -514,6 +533,7 @@ async def _when_free(lock):
 def _events_of(session, text):
     with _turn(session, text) as messages: yield from stream(messages, session.tools, **session._settings())
 
+# %% ../../nbs/application/session.ipynb #d6e7fd12
 @patch
 def stream(self: Session,
     text: str,  # What the person says
@@ -531,7 +551,7 @@ def stream(self: Session,
 def _repr_markdown_(self: Session) -> str:
     running = sum(stream.is_alive() for stream in self.streams.values())
     counts = f"{len(self.messages)} messages, {len(self.tools)} tools, {running} running watches, {len(self.outbox)} waiting notifications"
-    return f"**Session** `{self.id[:8]}`: {counts}\n\n{Conversation(self.messages)._repr_markdown_()}"
+    return f"**Session**: {counts}\n\n{Conversation(self.messages)._repr_markdown_()}"
 
 @patch
 def __repr__(self: Session): return f"Session({self.id[:8]}, {len(self.messages)} messages)"

@@ -27,8 +27,9 @@ def _class_source(cls):
 def _field_comments(cls):
     "Comments beside the fields in the source of `cls`."
     source = textwrap.dedent(_class_source(cls))
-    if not source: return {}
-    ends = {node.end_lineno: node.target.id for node in ast.parse(source).body[0].body
+    try: body = ast.parse(source).body[0].body
+    except (SyntaxError, IndexError, AttributeError): return {}
+    ends = {node.end_lineno: node.target.id for node in body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
     tokens = tokenize.generate_tokens(StringIO(source).readline)
     return {ends[t.start[0]]: _comment_text(t) for t in tokens if t.type == tokenize.COMMENT and t.start[0] in ends and _comment_text(t)}

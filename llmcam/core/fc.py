@@ -8,7 +8,7 @@ __all__ = ['form_msg', 'form_msgs', 'print_msg', 'print_msgs', 'fn_name', 'fn_ar
            'ToolFinished', 'Final', 'complete', 'stream', 'acomplete', 'astream', 'Conversation']
 
 # %% ../../nbs/core/fc.ipynb #2aea1feb
-import asyncio, contextvars, importlib, inspect, json, os, re, sys, threading, time, uuid
+import asyncio, contextvars, datetime, importlib, inspect, json, os, re, sys, threading, time, uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -17,6 +17,7 @@ from enum import Enum
 from functools import lru_cache, partial
 from itertools import islice
 from math import isfinite
+from numbers import Number
 from queue import Empty, SimpleQueue
 
 from .fn_to_schema import bind_arguments, public_tool
@@ -41,6 +42,8 @@ def form_msgs(
 # %% ../../nbs/core/fc.ipynb #68c2c246
 _COLOURS = {"system": 33, "developer": 33, "user": 34, "assistant": 32, "tool": 35}
 
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 def _get(thing, key, default=None):
     return thing.get(key, default) if isinstance(thing, Mapping) else getattr(thing, key, default)
 
@@ -49,7 +52,7 @@ def _text(msg) -> str:
     content = _get(msg, "content") or ""
     if not isinstance(content, str):
         content = "\n".join(part.get("text", "[picture]") for part in content)
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", content)
+    return _CONTROL.sub("", content)
 
 def _calls(msg) -> list: return _get(msg, "tool_calls") or []
 
@@ -62,10 +65,12 @@ def print_msg(
 ):
     "Print one message, its role in colour."
     role = _get(msg, "role")
-    called = "".join(f"\n   {fn_name(c)}({c_args})" for c in _calls(msg) for c_args in [_get(_get(c, "function"), "arguments")])
     head = f"{role.capitalize()}:"
     if _shows_colour(): head = f"\x1b[1;{_COLOURS.get(role, 0)}m{head}\x1b[0m"
-    print(f">> {head} {_text(msg)}{called}".rstrip())
+    print(" ".join(filter(None, (">>", head, _text(msg)))), *map(_shown_call, _calls(msg)), sep="\n   ")
+
+def _shown_call(call) -> str:
+    return _CONTROL.sub("", f"{fn_name(call)}({_get(_get(call, 'function'), 'arguments')})")
 
 def print_msgs(
     msgs: list,              # A conversation
@@ -128,6 +133,7 @@ _BY_TYPE = (
     (Enum, lambda x: x.value),
     ((bytes, bytearray, memoryview), _from_bytes),
     (os.PathLike, lambda x: _from_bytes(os.fsencode(x))),
+    ((Number, uuid.UUID, datetime.timedelta), str),
     (BaseException, lambda x: f"{type(x).__name__}: {x}"),
 )
 
@@ -162,8 +168,7 @@ def to_plain(
         if left[0] < 0 or depth > 40: return "..."
         if x is None or isinstance(x, bool): return x
         try:
-            if isinstance(x, Enum): return walk(x.value, depth + 1)
-            if isinstance(x, (str, int, float)): return _scalar(x)
+            if isinstance(x, (str, int, float)) and not isinstance(x, Enum): return _scalar(x)
             if read := _reader(x): return walk(read(x), depth + 1)
             if isinstance(x, Mapping): return {_scalar(k) if isinstance(k, str) else _show(k): walk(v, depth + 1) for k, v in islice(x.items(), left[0] + 1)}
             if hasattr(x, "__iter__") and not isinstance(x, type): return [walk(v, depth + 1) for v in islice(x, left[0] + 1)]
@@ -502,27 +507,28 @@ def _exchange(run: _Run, text: str) -> list:
 # %% ../../nbs/core/fc.ipynb #2e2df4a2
 def _turn(messages: list, tools: list, budget: Budget) -> Iterator:
     "One turn of a conversation: yields `_Ask`, `_Run` and at last `Final`."
-    end, calls_left = time.monotonic() + budget.seconds, budget.calls
+    end, calls_left, text = time.monotonic() + budget.seconds, budget.calls, ""
     used = {_get(c, "id") for msg in messages for c in _calls(msg)}
-    why = f"{budget.seconds:g} seconds"
     for left in range(budget.turns, -1, -1):
         closing = left == 0 or calls_left <= 0
         ask = _Ask(messages, [] if closing else tools)
         yield ask
-        if closing or not ask.reply.calls:
-            why = f"{budget.calls} tool calls" if calls_left <= 0 else f"{budget.turns} rounds of tool calls"
+        calls = _named_calls(ask.reply, used)
+        if closing or not calls:
+            text = _answer(ask.reply) or calls and _stopped(f"{budget.calls} tool calls" if left else f"{budget.turns} rounds of tool calls") or ""
             break
-        run = _Run(_named_calls(ask.reply, used), tools, min(end, time.monotonic() + budget.tool_seconds))
-        for call in run.calls[max(calls_left, 0):]: run.contents[call["id"]] = _spent(call, budget)
-        calls_left -= len(run.calls)
+        run = _Run(calls, tools, min(end, time.monotonic() + budget.tool_seconds))
+        for call in calls[calls_left:]: run.contents[call["id"]] = _spent(call, budget)
+        calls_left = max(calls_left - len(calls), 0)
         try: yield run
         finally: messages.extend(_exchange(run, ask.reply.text))
-        ask = None
-        if time.monotonic() >= end: break
-    text = _answer(ask.reply) if ask else ""
-    if not text and (ask is None or ask.reply.calls): text = f"I stopped here: {why} is the limit of one turn. Ask me to go on."
+        if time.monotonic() >= end:
+            text = _stopped(f"{budget.seconds:g} seconds")
+            break
     messages.append(form_msg("assistant", text))
     yield Final("assistant", text)
+
+def _stopped(limit: str) -> str: return f"I stopped here: {limit}, the limit of one turn. Ask me to go on."
 
 def _spent(call, budget: Budget) -> str:
     return _message(call, {"error": f"Not run: the budget of {budget.calls} tool calls is spent. Answer with what you have."}, budget.result_chars)
@@ -596,7 +602,7 @@ def _take(ask: _Ask, completion) -> str:
         if part is not None: text = ask.reply.add(part, _get(choice, "finish_reason"))
     return text
 
-def _is_whole(answer) -> bool: return _get(answer, "choices") is not None
+def _pieces(answer): return [answer] if answer is None or isinstance(answer, Mapping) or hasattr(answer, "choices") else answer
 
 def _check(ask: _Ask):
     if not (ask.reply.text or ask.reply.calls or ask.reply.finish): raise ModelError("The model sent no answer: no choices in its reply.")
@@ -608,24 +614,31 @@ def _make_request(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
     if inspect.isawaitable(answer):
         answer.close()
         raise ModelError("complete and stream need a synchronous client; for an asynchronous one call acomplete or astream.")
-    for piece in [answer] if _is_whole(answer) or answer is None else answer:
-        if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
+    try:
+        for piece in _pieces(answer):
+            if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
+    finally: getattr(answer, "close", lambda: None)()
     _check(ask)
 
 async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> AsyncIterator:
     "`_make_request` for a task."
     answer = await _to_thread(_request(ask, client, model, streamed))
     if inspect.isawaitable(answer): answer = await answer
-    async for piece in _apieces([answer] if _is_whole(answer) or answer is None else answer):
+    async for piece in _apieces(_pieces(answer)):
         if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
     _check(ask)
 
 async def _apieces(pieces) -> AsyncIterator:
-    if hasattr(pieces, "__aiter__"):
-        async for piece in pieces: yield piece
-        return
-    pieces, end = iter(pieces), object()
-    while (piece := await _to_thread(partial(next, pieces, end))) is not end: yield piece
+    "The pieces of an asynchronous stream, or of a synchronous one, which is waited for in a thread."
+    try:
+        if hasattr(pieces, "__aiter__"):
+            async for piece in pieces: yield piece
+            return
+        steps, end = iter(pieces), object()
+        while (piece := await _to_thread(partial(next, steps, end))) is not end: yield piece
+    finally:
+        closed = getattr(pieces, "close", lambda: None)()
+        if inspect.isawaitable(closed): await closed
 
 # %% ../../nbs/core/fc.ipynb #dc27eb7c
 def _settings(client, model, policy, budget, max_turns):
@@ -728,5 +741,5 @@ def _as_markdown(msg) -> str:
     "One message as Markdown, in which nothing that was said is HTML."
     text = _text(msg).replace("&", "&amp;").replace("<", "&lt;")
     if _get(msg, "role") == "tool": return f"&nbsp;&nbsp;&nbsp;→ `{_cut(_text(msg), 200).replace('`', ' ')}`"
-    called = "".join(f"\n\n&nbsp;&nbsp;&nbsp;`{fn_name(c)}({_get(_get(c, 'function'), 'arguments')})`" for c in _calls(msg))
-    return f"**{_get(msg, 'role').capitalize()}:** {text}{called}"
+    called = [f"&nbsp;&nbsp;&nbsp;`{_shown_call(c).replace('`', ' ')}`" for c in _calls(msg)]
+    return "\n\n".join([f"**{_get(msg, 'role').capitalize()}:** {text}".strip(), *called])

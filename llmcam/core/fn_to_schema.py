@@ -103,8 +103,8 @@ def _adapter(tp):
 def _type_name(tp): return getattr(tp, "__qualname__", None) or str(tp)
 
 def _unrepresentable(name, tp, why):
-    return SchemaError(f"parameter {name!r}: no JSON can hold a {_type_name(tp)}. Use a type that JSON has (text, number, list, dict, "
-                       f"dataclass, Literal, ...), or mark it `{name}: Hidden = ...` if the model is not to set it. ({why})")
+    return SchemaError(f"parameter {name!r}: no JSON can hold a {_type_name(tp)}. Use a type that JSON has (text, number, list, dict, dataclass, "
+                       f"Literal, ...), or mark it `{name}: Hidden = ...` if the model is not to set it. ({why})")
 
 # %% ../../nbs/core/fn_to_schema.ipynb #801b48be
 def _pydantic_schemas(hints):
@@ -124,9 +124,12 @@ def _untitled(schema):
     "`schema` without the titles that repeat a name."
     if isinstance(schema, list): return [_untitled(item) for item in schema]
     if not isinstance(schema, dict): return schema
-    names = ("properties", "$defs", "patternProperties")
-    return {key: {k: _untitled(v) for k, v in value.items()} if key in names else value if key in ("default", "enum", "const", "examples")
-            else _untitled(value) for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
+    out = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "patternProperties"): out[key] = {name: _untitled(inner) for name, inner in value.items()}
+        elif key in ("default", "enum", "const", "examples"): out[key] = value
+        elif key != "title": out[key] = _untitled(value)
+    return out
 
 # %% ../../nbs/core/fn_to_schema.ipynb #16cebc3b
 def _schemas(hints):
@@ -161,37 +164,66 @@ def _tokens(func):
     except (tokenize.TokenError, SyntaxError, StopIteration): return
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9d871260
+class _Header:
+    "The header of a function, read token by token."
+    def __init__(self, code):
+        self.code, self.names = code, set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + 2])
+        self.found, self.lead = {}, []               # comments by parameter; those that wait for the next one
+        self.state, self.depth, self.before = "start", 0, None
+        self.name = self.row = self.column = None    # the parameter that we are at, its line, where its comment began
+        self.fresh = self.in_lambda = False          # a name that comes now is a parameter; a comma now is not ours
+
+    def note(self, name, *texts): self.found.setdefault(name, []).extend(texts)
+
+# %% ../../nbs/core/fn_to_schema.ipynb #6a986c60
+@patch
+def comment(self: _Header, token):
+    "Give a comment to whom it belongs."
+    text, (line, col) = _comment_text(token), token.start
+    if self.state in ("closed", "ended"): self.note("return", text)
+    elif not token.line[:col].strip() and col != self.column: self.lead.append(text)
+    elif self.name and (self.depth == 1 or line == self.row):
+        self.note(self.name, text)
+        self.column = col
+
+@patch
+def bracket(self: _Header, text):
+    "Go into brackets or out of them."
+    self.depth += 1 if text in "([{" else -1
+    if self.state == "named" and text == "(" and self.depth == 1: self.state, self.fresh = "open", True
+    elif self.state == "open" and not self.depth:
+        self.state = "closed"
+        if self.name: self.note(self.name, *self.lead)
+
+# %% ../../nbs/core/fn_to_schema.ipynb #f9483fbc
+@patch
+def word(self: _Header, token):
+    "Take any other token; false when the header is over, or is not that of the function."
+    text = token.string
+    if self.before == "def" and self.state == "start":
+        if text != self.code.co_name: return False  # the file is no longer the one that was imported
+        self.state = "named"
+    elif self.state == "ended": return False
+    elif self.state == "closed" and text == ":" and not self.depth: self.state = "ended"
+    elif self.state == "open" and self.depth == 1:
+        if text in ("lambda", ":"): self.in_lambda = text == "lambda"
+        elif text == ",": self.fresh = not self.in_lambda
+        elif self.fresh and text in self.names:
+            self.name, self.fresh, self.row, self.column = text, False, token.start[0], None
+            self.note(text, *self.lead)
+            self.lead = []
+    self.before = text
+    return True
+
+# %% ../../nbs/core/fn_to_schema.ipynb #84dd3b6b
 def _read_comments(func):
     "Comments in the header of `func`: by parameter, and what it returns under `return`."
-    code, found, lead = func.__code__, {}, []
-    names = set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + 2])
-    depth = row = column = 0
-    name, fresh, in_lambda, state, before = None, False, False, "start", None
+    header = _Header(func.__code__)
     for token in _tokens(func):
-        kind, text, (line, col) = token.type, token.string, token.start
-        if state == "start":
-            if before == "def" and text != code.co_name: return {}  # the file is not the one that was imported
-            if before == "def": state = "named"
-        elif kind == tokenize.COMMENT:
-            note = _comment_text(token)
-            if state in ("closed", "ended"): found.setdefault("return", []).append(note)
-            elif not token.line[:col].strip() and col != column: lead.append(note)
-            elif name and (depth == 1 or line == row): found.setdefault(name, []).append(note); column = col
-        elif state == "ended": break
-        elif text in ("(", "[", "{"):
-            depth += 1
-            if state == "named" and text == "(" and depth == 1: state, fresh = "open", True
-        elif text in (")", "]", "}"):
-            depth -= 1
-            if state == "open" and not depth: state = "closed"; found.setdefault(name, []).extend(lead)
-        elif state == "closed" and text == ":" and not depth: state = "ended"
-        elif depth == 1 and text in ("lambda", ":"): in_lambda = text == "lambda"
-        elif state == "open" and depth == 1 and text == ",": fresh = not in_lambda
-        elif state == "open" and depth == 1 and fresh and text in names:
-            name, fresh, row, column = text, False, line, 0
-            found.setdefault(name, []).extend(lead); lead = []
-        before = text
-    return {name: " ".join(filter(None, notes)) for name, notes in found.items() if name and any(notes)}
+        if token.type == tokenize.COMMENT: header.comment(token)
+        elif token.string in tuple("([{)]}") and header.state in ("named", "open", "closed"): header.bracket(token.string)
+        elif not header.word(token): break
+    return {name: " ".join(filter(None, notes)) for name, notes in header.found.items() if any(notes)}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #cf93763e
 def _written(func):
@@ -285,7 +317,8 @@ def _resolve(name, hint, scope):
         try: return typing.get_type_hints(holder, scope, local(), include_extras=True)[name]
         except NameError as e: failed = e
         except Exception as e: raise SchemaError(f"parameter {name!r}: {hint!r} is not a type ({e})") from e
-    raise SchemaError(f"parameter {name!r}: the type {hint!r} cannot be found ({failed}). Import or define it beside the function.") from failed
+    raise SchemaError(f"parameter {name!r}: the type {hint!r} cannot be found ({failed}). "
+                      "Import or define it beside the function.") from failed
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9bed1dde
 _GUESSES = {bool: bool, str: str, int: int | float, float: int | float}
@@ -326,8 +359,9 @@ def _parameters(func, written, documented):
     fixed = func.keywords if isinstance(func, partial) else ()
     comments = _read_comments(written) if written else {}
     for p in _signature(func).parameters.values():
-        if p.name in ("self", "cls") and p.annotation is p.empty and p.kind is not p.KEYWORD_ONLY and not fixed:
-            raise SchemaError(f"parameter {p.name!r}: {_tool_name(func)} is a method without its object. Pass the bound method: `thing.{_tool_name(func)}`.")
+        if p.name in ("self", "cls") and p.annotation is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD:
+            raise SchemaError(f"parameter {p.name!r}: {_tool_name(func)} is a method without its object. "
+                              f"Pass the bound method: `thing.{_tool_name(func)}`.")
         tp = _type_of(p, written)
         if p.name in fixed or (_is_hidden(p, tp) and p.default is not p.empty): continue
         yield _Parameter(p.name, p.kind, tp, p.default, comments.get(p.name) or _told(tp) or documented.get(p.name, ""))
@@ -382,7 +416,8 @@ def _object_schema(params):
     shape = {"type": "object", "properties": {p.name: _property(p, schemas[p.name]) for p in named},
              "required": [p.name for p in named if p.default is inspect.Parameter.empty]}
     for p in params:
-        if p.kind is p.kind.VAR_POSITIONAL: shape["properties"][p.name] = _property(p, {"type": "array", "items": schemas[p.name]}) | {"default": []}
+        if p.kind is p.kind.VAR_POSITIONAL:
+            shape["properties"][p.name] = {**_property(p, {"type": "array", "items": schemas[p.name]}), "default": []}
         if p.kind is p.kind.VAR_KEYWORD: shape["additionalProperties"] = _property(p, schemas[p.name]) or True
     return {**shape, "$defs": defs} if defs else shape
 
@@ -434,8 +469,8 @@ def _deep(value, memo):
 def _dotted(fixup):
     "The dotted name under which a fixup can be found again."
     if fixup is None or isinstance(fixup, str): return fixup
-    if "<" in fixup.__qualname__: raise SchemaError(f"the fixup {fixup.__qualname__} cannot be found by name. Define it at the top level of a module.")
-    return f"{fixup.__module__}.{fixup.__qualname__}"
+    if "<" not in fixup.__qualname__: return f"{fixup.__module__}.{fixup.__qualname__}"
+    raise SchemaError(f"the fixup {fixup.__qualname__} cannot be found by name. Define it at the top level of a module.")
 
 # %% ../../nbs/core/fn_to_schema.ipynb #7b40401b
 def function_schema(
@@ -464,12 +499,14 @@ def _strict(schema):
     if isinstance(schema, list): return [_strict(item) for item in schema]
     if not isinstance(schema, dict): return schema
     if schema.get("additionalProperties") or "prefixItems" in schema or not schema:
-        raise SchemaError(f"strict form has no place for {schema or 'a value of any type'}. Give the parameter a closed type, or leave out strict=True.")
-    needed = schema.get("required", ())
-    shape = {k: v if k in ("enum", "const", "required", "description") else {n: _strict(s) for n, s in v.items()} if k == "$defs" else _strict(v)
-             for k, v in schema.items() if k not in (*_NOT_STRICT, "properties")}
+        raise SchemaError(f"strict form has no place for {schema or 'a value of any type'}. "
+                          "Give the parameter a closed type, or leave out strict=True.")
+    shape = {k: v if k in ("enum", "const", "required", "description") else _strict(v)
+             for k, v in schema.items() if k not in (*_NOT_STRICT, "properties", "$defs")}
+    if "$defs" in schema: shape["$defs"] = {name: _strict(s) for name, s in schema["$defs"].items()}
     if schema.get("type") != "object": return shape
-    props = {n: s if n in needed else _nullable(s) for n, s in ((n, _strict(s)) for n, s in schema.get("properties", {}).items())}
+    props = {name: _strict(s) for name, s in schema.get("properties", {}).items()}
+    props = {name: s if name in schema.get("required", ()) else _nullable(s) for name, s in props.items()}
     return {**shape, "properties": props, "required": list(props), "additionalProperties": False}
 
 def _nullable(schema):
@@ -491,7 +528,8 @@ def _repr_markdown_(self: Tool):
     function = self["function"]
     shape = function.get("parameters", {})
     cell = lambda text: " ".join(str(text).split()).replace("|", "\\|")
-    rows = [f"| {name} | {_shape_name(p)} | {'required' if name in shape.get('required', ()) else cell(p.get('default', ''))} | {cell(p.get('description', ''))} |"
+    default = lambda name, p: "required" if name in shape.get("required", ()) else cell(p.get("default", ""))
+    rows = [f"| {name} | {_shape_name(p)} | {default(name, p)} | {cell(p.get('description', ''))} |"
             for name, p in shape.get("properties", {}).items()]
     head = ["| parameter | type | default | |", "| --- | --- | --- | --- |"] if rows else []
     return "\n".join([f"**{self.name}**: {cell(function.get('description', ''))}", "", *head, *rows])
@@ -502,7 +540,8 @@ def public_tool(
 ) -> dict:       # The same without what is the host's own
     "`tool` as a model may see it: no metadata, no fixup."
     function = tool["function"]
-    return {"type": "function", "function": {key: function[key] for key in ("name", "description", "parameters", "strict") if key in function}}
+    public = ("name", "description", "parameters", "strict")
+    return {"type": "function", "function": {key: function[key] for key in public if key in function}}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #e0408709
 _EXACT = (str, int, float, bool)
@@ -590,7 +629,8 @@ def bind_arguments(
 ) -> Arguments:       # The same, checked and coerced; `.args` and `.kwargs` are ready to call with
     "Make of `arguments` what the signature of `func` asks for. Raises `ArgumentError` that says what was expected."
     plan = _plan(func)
-    if not isinstance(arguments, dict): raise ArgumentError(f"Arguments must be a JSON object, not {type(arguments).__name__}. {_usage(plan)}")
+    if not isinstance(arguments, dict):
+        raise ArgumentError(f"Arguments must be a JSON object, not {type(arguments).__name__}. {_usage(plan)}")
     bound, wrong = _bind(plan, arguments)
     if wrong: raise ArgumentError(f"{'; '.join(wrong)}. {_usage(plan)}")
     if not (plan.positional or plan.rest): bound.kwargs = dict(bound); return bound

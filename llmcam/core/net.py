@@ -60,6 +60,7 @@ def _parse(url, schemes):
     except (httpx2.InvalidURL, UnicodeError) as e: raise NetError(f"Not a usable address: {e}") from e
     if parsed.scheme not in schemes: raise NetError(f"{_shown(parsed)} is not an address of the kind {', '.join(schemes)}.")
     if not parsed.host: raise NetError(f"{_shown(parsed)} names no host.")
+    if (parsed.port or 1) > 65535: raise NetError(f"{_shown(parsed)}: there is no port {parsed.port}.")
     return parsed
 
 def _check_shape(parsed, policy):

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from fastcore.basics import patch
+
 from .fn_to_schema import Tool, _dotted
 from .net import NetError, fetch
 from .policy import PolicyError, confine, current_policy, gate, get_policy, trusting
@@ -32,7 +34,8 @@ def _yaml_loader():
         yaml_implicit_resolvers = {first: [(tag, rule) for tag, rule in rules if not tag.endswith((":timestamp", ":bool"))]
                                    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
         def construct_mapping(self, node, deep=False):
-            return {key if isinstance(key, str) else json.dumps(key): value for key, value in super().construct_mapping(node, deep).items()}
+            found = super().construct_mapping(node, deep)
+            return {key if isinstance(key, str) else json.dumps(key): value for key, value in found.items()}
         def construct_yaml_map(self, node):
             found = {}
             yield found
@@ -49,7 +52,8 @@ def _written_size(node, sizes, limit=2_000_000):
         if sizes[id(node)] is None: raise SpecError("The document contains itself.")
         return sizes[id(node)]
     sizes[id(node)] = None
-    size = 1 + sum(_written_size(child, sizes, limit) for child in (node.values() if isinstance(node, dict) else node))
+    children = node.values() if isinstance(node, dict) else node
+    size = 1 + sum(_written_size(child, sizes, limit) for child in children)
     if size > limit: raise SpecError(f"The document has more than {limit:,} values when its repeated parts are written out.")
     sizes[id(node)] = size
     return size
@@ -98,24 +102,25 @@ def load_oas(
 
 # %% ../../nbs/core/oas_to_schema.ipynb #72ebe358
 _KINDS = ("string", "number", "integer", "boolean", "array", "object", "null")
+
 def _is_text(value): return isinstance(value, str)
 def _is_flag(value): return isinstance(value, bool)
 def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
 def _is_count(value): return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-def _is_type(value): return value in _KINDS if isinstance(value, str) else _is_texts(value) and bool(value) and set(value) <= set(_KINDS)
 def _is_texts(value): return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
-def _anything(value): return True
+def _is_type(value): return value in _KINDS if _is_text(value) else _is_texts(value) and bool(value) and set(value) <= set(_KINDS)
 
-_VALUES = {"type": _is_type, "enum": lambda v: isinstance(v, list) and bool(v), "const": _anything, "default": _anything,
-           "required": _is_texts, "multipleOf": lambda v: _is_number(v) and v > 0, **dict.fromkeys(("description", "title", "format", "pattern"), _is_text),
-           **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
-           **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"), _is_count),
-           **dict.fromkeys(("uniqueItems", "deprecated"), _is_flag)}
+# %% ../../nbs/core/oas_to_schema.ipynb #1dd73dac
+_RULES = {_is_text: ("description", "title", "format", "pattern"), _is_flag: ("uniqueItems", "deprecated"), _is_type: ("type",), _is_texts: ("required",),
+          _is_number: ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), (lambda value: True): ("const", "default"),
+          _is_count: ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"),
+          (lambda value: isinstance(value, list) and bool(value)): ("enum",), (lambda value: _is_number(value) and value > 0): ("multipleOf",)}
+_VALUES = {word: rule for rule, words in _RULES.items() for word in words}  # word -> whether its value makes sense
 _ONE = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else", "unevaluatedProperties", "unevaluatedItems")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "dependentSchemas")
 
-# %% ../../nbs/core/oas_to_schema.ipynb #1dd73dac
+# %% ../../nbs/core/oas_to_schema.ipynb #815b5592
 def _nullable(schema):
     "`schema`, or null."
     kinds = schema.get("type")
@@ -125,9 +130,10 @@ def _nullable(schema):
     if "enum" in fresh and None not in fresh["enum"]: fresh["enum"] = [*fresh["enum"], None]
     return fresh
 
+# %% ../../nbs/core/oas_to_schema.ipynb #bac48a57
 def _translated(out, node):
     "What OpenAPI 3.0 says in its own way, in JSON Schema's."
-    for bound in ("Minimum", "Maximum"):  # once a flag beside minimum, now a number of its own
+    for bound in ("Minimum", "Maximum"):
         if node.get(f"exclusive{bound}") is True and bound.lower() in out: out[f"exclusive{bound}"] = out.pop(bound.lower())
     hidden = [name for name, prop in (node.get("properties") or {}).items() if isinstance(prop, dict) and prop.get("readOnly") is True]
     for name in hidden: out["properties"].pop(name, None)
@@ -172,58 +178,71 @@ class _Reader:
         if not isinstance(node, dict): raise SpecError(f"{where}: expected an object, found {type(node).__name__}.")
         return node
 
-    def name(self, ref, where):
-        "The name under which the schema behind `ref` goes among the `$defs`."
-        if ref in self.names: return self.names[ref]
-        _, last = _follow(self.oas, {"$ref": ref}, where)
-        if last not in self.names:
-            plain = re.sub(r"[^\w.-]+", "_", unquote(last.rsplit("/", 1)[-1])) or "schema"
-            name, n = plain, 1
-            while name in self.refs: n += 1; name = f"{plain}_{n}"
-            self.refs[name], self.names[last] = last, name
-        self.names[ref] = self.names[last]
-        return self.names[ref]
+# %% ../../nbs/core/oas_to_schema.ipynb #78a3e359
+@patch
+def name(self: _Reader, ref, where):
+    "The name under which the schema behind `ref` goes among the `$defs`."
+    if isinstance(ref, str) and ref in self.names: return self.names[ref]
+    _, last = _follow(self.oas, {"$ref": ref}, where)
+    if last not in self.names:
+        plain = re.sub(r"[^\w.-]+", "_", unquote(last.rsplit("/", 1)[-1])) or "schema"
+        name, n = plain, 1
+        while name in self.refs: n += 1; name = f"{plain}_{n}"
+        self.refs[name], self.names[last] = last, name
+    self.names[ref] = self.names[last]
+    return self.names[ref]
 
-    def schema(self, node, where, refs):
-        "`node` in JSON Schema; the names of what it refers to are added to `refs`."
-        if isinstance(node, bool): return node
-        if not isinstance(node, dict): raise SpecError(f"{where}: a schema must be an object, found {type(node).__name__}.")
-        if "$ref" in node:
-            refs.add(name := self.name(node["$ref"], where))
-            told = {"description": node["description"]} if _is_text(node.get("description")) else {}
-            return {"$ref": f"#/$defs/{name}", **told}
-        out = {}
-        for key, value in node.items():
-            if key in _VALUES:
-                if _VALUES[key](value): out[key] = value
-            elif key in _ONE: self._one(out, key, value, f"{where}/{key}", refs)
-            elif key in _LISTS and isinstance(value, list) and value: out[key] = [self.schema(v, f"{where}/{key}/{i}", refs) for i, v in enumerate(value)]
-            elif key in _NAMED: out[key] = self._named(value, f"{where}/{key}", refs)
-        return _translated(out, node)
+# %% ../../nbs/core/oas_to_schema.ipynb #289ca38f
+@patch
+def schema(self: _Reader, node, where, refs):
+    "`node` in JSON Schema; the names of what it refers to are added to `refs`."
+    if isinstance(node, bool): return node
+    if not isinstance(node, dict): raise SpecError(f"{where}: a schema must be an object, found {type(node).__name__}.")
+    if "$ref" in node:
+        refs.add(name := self.name(node["$ref"], where))
+        told = {"description": node["description"]} if _is_text(node.get("description")) else {}
+        return {"$ref": f"#/$defs/{name}", **told}
+    out = {}
+    for key, value in node.items():
+        if key in _VALUES:
+            if _VALUES[key](value): out[key] = value
+        elif key in _ONE: self._one(out, key, value, f"{where}/{key}", refs)
+        elif key in _NAMED: out[key] = self._named(value, f"{where}/{key}", refs)
+        elif key in _LISTS and isinstance(value, list) and value: out[key] = self._several(value, f"{where}/{key}", refs)
+    return _translated(out, node)
 
-    def _one(self, out, key, value, where, refs):
-        if isinstance(value, list) and key == "items": out["prefixItems"] = [self.schema(v, f"{where}/{i}", refs) for i, v in enumerate(value)] or [{}]
-        elif value is not None: out[key] = self.schema(value, where, refs)
+# %% ../../nbs/core/oas_to_schema.ipynb #14190c07
+@patch
+def _several(self: _Reader, values, where, refs): return [self.schema(value, f"{where}/{i}", refs) for i, value in enumerate(values)]
 
-    def _named(self, value, where, refs):
-        if value is None: return {}
-        if not isinstance(value, dict): raise SpecError(f"{where}: expected an object, found {type(value).__name__}.")
-        return {name: self.schema(v, f"{where}/{name}", refs) for name, v in value.items()}
+@patch
+def _one(self: _Reader, out, key, value, where, refs):
+    if isinstance(value, list) and key == "items": out["prefixItems"] = self._several(value, where, refs) or [{}]
+    elif value is not None: out[key] = self.schema(value, where, refs)
 
-    def reached(self, refs):
-        "The `$defs` that these names reach, directly or through each other."
-        found, waiting = {}, sorted(refs, reverse=True)
-        while waiting:
-            name = waiting.pop()
-            if name in found: continue
-            if name not in self.defs: self._define(name)
-            found[name] = self.defs[name]
-            waiting.extend(sorted(self.links[name] - found.keys(), reverse=True))
-        return found
+@patch
+def _named(self: _Reader, value, where, refs):
+    if value is None: return {}
+    if not isinstance(value, dict): raise SpecError(f"{where}: expected an object, found {type(value).__name__}.")
+    return {name: self.schema(schema, f"{where}/{name}", refs) for name, schema in value.items()}
 
-    def _define(self, name):
-        ref, self.links[name] = self.refs[name], set()
-        self.defs[name] = self.schema(_walk(self.oas, ref, ref), ref, self.links[name])
+# %% ../../nbs/core/oas_to_schema.ipynb #70253bab
+@patch
+def reached(self: _Reader, refs):
+    "The `$defs` that these names reach, directly or through each other."
+    found, waiting = {}, sorted(refs, reverse=True)
+    while waiting:
+        name = waiting.pop()
+        if name in found: continue
+        if name not in self.defs: self._define(name)
+        found[name] = self.defs[name]
+        waiting.extend(sorted(self.links[name] - found.keys(), reverse=True))
+    return found
+
+@patch
+def _define(self: _Reader, name):
+    ref, self.links[name] = self.refs[name], set()
+    self.defs[name] = self.schema(_walk(self.oas, ref, ref), ref, self.links[name])
 
 # %% ../../nbs/core/oas_to_schema.ipynb #8526ab4e
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -255,16 +274,21 @@ def _declared(reader, item, operation, where, secrets):
             found[place, name] = (parameter, spot)
     return found
 
+def _described(reader, holder, told, where, refs):
+    "The schema that `holder` has, with the description of `told`."
+    node = holder.get("schema") if isinstance(holder, dict) else None
+    schema = {"not": {}} if node is False else reader.schema(node, f"{where}/schema", refs) if node not in (None, True) else {}
+    return {**schema, "description": _brief(told["description"])} if _is_text(told.get("description")) else schema
+
 def _parameter_schema(reader, parameter, where, refs):
     "The schema of one parameter with its description, and how it is written into the request if not in the usual way."
     content = _dict(parameter, "content", where)
     node = next(iter(content.values()), {}) if content else parameter
-    schema = reader.schema((node.get("schema") if isinstance(node, dict) else None) or {}, f"{where}/schema", refs)
-    if _is_text(parameter.get("description")) and isinstance(schema, dict): schema = {**schema, "description": _brief(parameter["description"])}
+    schema = _described(reader, node, parameter, where, refs)
     usual = "form" if parameter["in"] in ("query", "cookie") else "simple"
-    style = "json" if content else parameter.get("style", usual)
-    explode = parameter.get("explode", style == "form")
-    return schema, None if (style, explode) == (usual, usual == "form") else [style, bool(explode)]
+    style = "json" if content else parameter["style"] if _is_text(parameter.get("style")) else usual
+    explode = parameter["explode"] if _is_flag(parameter.get("explode")) else style == "form"
+    return schema, None if (style, explode) == (usual, usual == "form") else [style, explode]
 
 def _brief(text, limit=1000):
     text = re.sub(r"\s*\n\s*", "\n", re.sub(r"<[^<>]{1,200}>", "", text)).strip()
@@ -279,14 +303,16 @@ def _groups(reader, item, operation, path, where, secrets):
         if place == "path" and name not in templated: continue
         schema, how = _parameter_schema(reader, parameter, spot, refs)
         if place == "cookie": cookies.append(name)
-        group = groups.setdefault("header" if place == "cookie" else place, {"type": "object", "properties": {}, "required": []})
-        group["properties"][name] = schema
-        if (parameter.get("required") is True or place == "path") and name not in group["required"]: group["required"].append(name)
+        _add(groups, "header" if place == "cookie" else place, name, schema, place == "path" or parameter.get("required") is True)
         if how: encoding[f"{place}.{name}"] = how
-    for name in templated:  # named in the path and declared nowhere
-        group = groups.setdefault("path", {"type": "object", "properties": {}, "required": []})
-        if name not in group["properties"]: group["properties"][name] = {"type": "string"}; group["required"].append(name)
+    for name in templated:  # in the path, and declared nowhere
+        if name not in groups.get("path", {}).get("properties", ()): _add(groups, "path", name, {"type": "string"}, True)
     return {place: groups[place] for place in ("path", "query", "header") if place in groups}, encoding, refs, cookies
+
+def _add(groups, place, name, schema, required):
+    group = groups.setdefault(place, {"type": "object", "properties": {}, "required": []})
+    group["properties"][name] = schema
+    if required and name not in group["required"]: group["required"].append(name)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #3ef9681f
 _FORM, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
@@ -305,20 +331,22 @@ def _body(reader, operation, where, refs):
     if not content: return None
     media_type = min(content, key=_rank)
     media = reader.deref(content[media_type] or {}, f"{spot}/content/{media_type}")
-    schema = reader.schema(media.get("schema") or {}, f"{spot}/content/{media_type}/schema", refs)
-    if _is_text(body.get("description")) and isinstance(schema, dict): schema = {**schema, "description": _brief(body["description"])}
-    parts = {name: [how.get("style", "form"), bool(how.get("explode", how.get("style", "form") == "form"))]
-             for name, how in _dict(media, "encoding", spot).items() if isinstance(how, dict) and "style" in how}
+    schema = _described(reader, media, body, f"{spot}/content/{media_type}", refs)
+    parts = {name: [how["style"], how.get("explode", how["style"] == "form") is True]
+             for name, how in _dict(media, "encoding", spot).items() if isinstance(how, dict) and _is_text(how.get("style"))}
     return schema, media_type, body.get("required") is True, {f"body.{name}": how for name, how in parts.items()}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1b627524
 def _file_fields(reader, schema, media_type):
     "Names of the parts of a body that are files; `*` when all of it is one."
-    if "$ref" in schema: schema = reader.reached({schema["$ref"].rsplit("/", 1)[-1]})[schema["$ref"].rsplit("/", 1)[-1]]
-    if _rank(media_type) == 9 and not media_type.startswith("text/") and not media_type.endswith("xml"): return ["*"]
-    if not media_type.startswith("multipart/"): return []
-    binary = lambda p: isinstance(p, dict) and (p.get("format") == "binary" or p.get("type") == "array" and binary(p.get("items")))
-    return [name for name, prop in schema.get("properties", {}).items() if binary(prop)]
+    kind = media_type.split(";")[0].strip().lower()
+    if _rank(kind) == 9 and not kind.startswith("text/") and not kind.endswith("xml") and not kind.startswith("multipart/"): return ["*"]
+    if not kind.startswith("multipart/"): return []
+    name = schema.get("$ref", "").rsplit("/", 1)[-1]
+    schema = reader.reached({name})[name] if name else schema
+    return [field for field, prop in schema.get("properties", {}).items() if isinstance(prop, dict) and _is_binary(prop)]
+
+def _is_binary(prop): return prop.get("format") == "binary" or "contentMediaType" in prop
 
 # %% ../../nbs/core/oas_to_schema.ipynb #214566d2
 def _unique_name(wanted, taken):
@@ -385,29 +413,42 @@ class _Service:
             where = f"#/paths/{path.replace('~', '~0').replace('/', '~1')}"
             item = self.reader.deref(item, where)
             for method in _METHODS:
-                if item.get(method) is not None: yield path, method, self.reader.deref(item[method], f"{where}/{method}"), item, f"{where}/{method}"
+                at = f"{where}/{method}"
+                if item.get(method) is not None: yield path, method, self.reader.deref(item[method], at), item, at
 
-    def tool(self, path, method, operation, item, where):
-        "The tool of one operation."
-        groups, encoding, refs, cookies = _groups(self.reader, item, operation, path, where, self.secrets)
-        required = [place for place, group in groups.items() if group["required"]]
-        base = _server(operation) or _server(item)
-        metadata = {"url": (base if base.startswith("http") and not self.base else self.base) + path, "method": method,
-                    "accepted_queries": list(groups.get("query", {}).get("properties", ())), "service": self.service,
-                    "level": "network" if method in ("get", "head", "options") else "write", **self.marks}
-        if body := _body(self.reader, operation, where, refs):
-            groups["body"], metadata["body_type"], needed, parts = body
-            encoding.update(parts)
-            if needed: required.append("body")
-            if files := _file_fields(self.reader, groups["body"], metadata["body_type"]): metadata["files"] = files
-        security = _security(operation, self.oas, self.places)
-        metadata.update({key: value for key, value in (("encoding", encoding), ("cookies", cookies), ("security", security)) if value})
-        defs = self.reader.reached(refs)
-        parameters = {"type": "object", "properties": groups, "required": required, **({"$defs": defs} if defs else {})}
-        told = [operation[key].strip() for key in ("summary", "description") if _is_text(operation.get(key)) and operation[key].strip()]
-        name = operation.get("operationId") if _is_text(operation.get("operationId")) else f"{method}{path}"
-        return Tool({"type": "function", "function": {"name": _unique_name(name, self.taken), "description": _brief("\n".join(dict.fromkeys(told)) or f"{method.upper()} {path}"),
-                    "parameters": parameters, "metadata": metadata, "fixup": self.fixup}})
+# %% ../../nbs/core/oas_to_schema.ipynb #6a247df7
+def _told(operation, method, path):
+    "What the operation does."
+    texts = [operation[key].strip() for key in ("summary", "description") if _is_text(operation.get(key)) and operation[key].strip()]
+    return _brief("\n".join(dict.fromkeys(texts)) or f"{method.upper()} {path}")
+
+@patch
+def tool(self: _Service, path, method, operation, item, where):
+    "The tool of one operation."
+    groups, encoding, refs, cookies = _groups(self.reader, item, operation, path, where, self.secrets)
+    required = [place for place, group in groups.items() if group["required"]]
+    extras = {"cookies": cookies, "security": _security(operation, self.oas, self.places)}
+    if body := _body(self.reader, operation, where, refs):
+        groups["body"], extras["body_type"], needed, parts = body
+        encoding.update(parts)
+        if needed: required.append("body")
+        extras["files"] = _file_fields(self.reader, groups["body"], extras["body_type"])
+    defs = self.reader.reached(refs)
+    parameters = {"type": "object", "properties": groups, "required": required, **({"$defs": defs} if defs else {})}
+    name = operation["operationId"] if _is_text(operation.get("operationId")) else f"{method}{path}"
+    return Tool({"type": "function", "function": {
+        "name": _unique_name(name, self.taken), "description": _told(operation, method, path), "parameters": parameters,
+        "metadata": self._metadata(path, method, operation, item, groups, {"encoding": encoding, **extras}), "fixup": self.fixup}})
+
+# %% ../../nbs/core/oas_to_schema.ipynb #a7e82935
+@patch
+def _metadata(self: _Service, path, method, operation, item, groups, extras):
+    "What the request needs and no model sees."
+    own = _server(operation) or _server(item)
+    base = self.base or (own if own.startswith("http") else "")
+    return {"url": base + path, "method": method, "accepted_queries": list(groups.get("query", {}).get("properties", ())), "service": self.service,
+            "level": "network" if method in ("get", "head", "options") else "write", **self.marks,
+            **{name: value for name, value in extras.items() if value}}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #603894c1
 def api_schema(
@@ -457,7 +498,7 @@ def _identify(url, security):
     return found
 
 # %% ../../nbs/core/oas_to_schema.ipynb #275058ab
-_DELIMITER = {"form": ",", "simple": ",", "label": ".", "matrix": ",", "spaceDelimited": "%20", "pipeDelimited": "|"}
+_DELIMITER = {"spaceDelimited": "%20", "pipeDelimited": "|"}  # of a list that is not exploded; a comma in all other styles
 
 def _scalar(value):
     "One value as text."
@@ -484,7 +525,7 @@ def _query_pairs(name, value, style="form", explode=True):
     if style == "json": return [(name, quote(json.dumps(value), safe=""))]
     if not isinstance(value, (list, dict)): return [(name, _escape(value))]
     if style == "deepObject": return _deep_pairs(name, value)
-    if not explode or style in ("spaceDelimited", "pipeDelimited") and not explode: return [(name, _DELIMITER.get(style, ",").join(_flat(value)))]
+    if not explode: return [(name, _DELIMITER.get(style, ",").join(_flat(value)))]
     return [(name, _escape(v)) for v in value] if isinstance(value, list) else [(k, _escape(v)) for k, v in value.items()]
 
 def _query_string(values, encoding, place):
@@ -494,11 +535,15 @@ def _query_string(values, encoding, place):
 # %% ../../nbs/core/oas_to_schema.ipynb #c2a4130c
 def _path_value(name, value, style="simple", explode=False):
     "One escaped path value. A value that is a step upwards is refused."
-    if _scalar(value) in ("", ".", ".."): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
-    if not isinstance(value, (list, dict)): text = _escape(value)
-    elif isinstance(value, dict) and explode: text = _DELIMITER.get(style, ",").join(f"{_escape(k)}={_escape(v)}" for k, v in value.items())
-    else: text = (_DELIMITER.get(style, ",") if explode or style != "label" else ",").join(_flat(value))
-    return {"label": f".{text}", "matrix": f";{quote(name)}={text}"}.get(style, text)
+    if _scalar(value) in ("", ".", "..", "[]", "{}"): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
+    parts = [_escape(value)] if not isinstance(value, (list, dict)) else _flat(value)
+    if isinstance(value, dict) and explode: parts = [f"{_escape(k)}={_escape(v)}" for k, v in value.items()]
+    if style == "matrix": return _matrix(quote(name), value, parts, explode)
+    return f".{('.' if explode else ',').join(parts)}" if style == "label" else ",".join(parts)
+
+def _matrix(name, value, parts, explode):
+    if not explode or not isinstance(value, (list, dict)): return f";{name}={','.join(parts)}"
+    return "".join(f";{part}" if isinstance(value, dict) else f";{name}={part}" for part in parts)
 
 def _fill_path(url, values, encoding):
     "`url` with its placeholders filled in."
@@ -518,21 +563,24 @@ def _body_parts(body, body_type, encoding, files, method):
     "How `fetch` is to send the body."
     kind = (body_type or "application/json").split(";")[0].strip().lower()
     if not body and not (body_type and method in ("post", "put", "patch")): return {}
-    if files == ["*"]: return {"data": _open_file(body)[1], "headers": {"Content-Type": kind}}
-    if kind == _FORM: return {"data": _query_string(body, encoding, "body").encode(), "headers": {"Content-Type": kind}}
+    if "*" in kind or kind == "application/json": return {"json": body}
     if kind.startswith("multipart/"):
         sent = {name: _open_file(value) if name in files else (None, _scalar(value)) for name, value in body.items() if value is not None}
         return {"files": sent} if sent else {}
-    if kind.endswith("json") or "*" in kind: return {"json": body} if "*" in kind or kind == "application/json" else {"data": json.dumps(body).encode(), "headers": {"Content-Type": kind}}
-    return {"data": _scalar(body).encode(), "headers": {"Content-Type": kind}}
+    if files == ["*"]: raw = _open_file(body)[1]
+    elif kind == _FORM: raw = _query_string(body, encoding, "body").encode()
+    else: raw = (json.dumps(body) if kind.endswith("json") else _scalar(body)).encode()
+    return {"data": raw, "headers": {"Content-Type": kind}}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #19a9d6d3
+_TEXT = re.compile(r"text/|.*(xml|json|javascript|yaml)$|$")
+
 def _answer(reply):
     "What the model is told about a reply."
     kind = reply.headers.get("content-type", "").split(";")[0].strip().lower()
     try: found = reply.json() if reply.content else None
     except (ValueError, RecursionError): found = None
-    binary = found is None and reply.content and not (kind.startswith("text/") or kind.endswith(("xml", "json", "javascript")) or kind == "")
+    binary = found is None and reply.content and not _TEXT.match(kind)
     text = f"{kind}, {len(reply.content):,} bytes" if binary else reply.text.strip()
     if reply.status >= 400: return {"message": f"The service answered {reply.status}: {text[:2000] or 'nothing more'}", "status": reply.status}
     if found is not None: return found
@@ -541,13 +589,20 @@ def _answer(reply):
 # %% ../../nbs/core/oas_to_schema.ipynb #617a7f0f
 def _sorted_out(url, path, query, accepted, rest):
     "Arguments that a model put beside the groups, put where they belong; a query that the operation does not have is refused."
-    names = re.findall(r"{([^{}]+)}", url)
-    path = {**{name: rest[name] for name in names if name in rest}, **path}
+    path = {**{name: rest[name] for name in re.findall(r"{([^{}]+)}", url) if name in rest}, **path}
     query = {**{name: rest[name] for name in accepted or () if name in rest}, **query}
     unknown = [name for name in query if accepted is not None and name not in accepted]
     if unknown: raise SpecError(f"there is no query parameter {', '.join(map(repr, unknown))}; there are: {', '.join(accepted) or 'none'}.")
     return path, query
 
+def _headers(header, cookies, known):
+    "Headers of the request: parameters, cookies among them, and credentials."
+    given = {name: value for name, value in (header or {}).items() if value is not None}
+    plain = {name: ",".join(map(_scalar, value)) if isinstance(value, list) else _scalar(value) for name, value in given.items() if name not in cookies}
+    jar = {**{name: value for name, value in given.items() if name in cookies}, **known["cookie"]}
+    return {**plain, **known["header"], **({"Cookie": "; ".join(f"{name}={_escape(value)}" for name, value in jar.items())} if jar else {})}
+
+# %% ../../nbs/core/oas_to_schema.ipynb #1be13acc
 def _host_gate(url, trusted):
     "The policy for the request: an API that the person added is trusted where it is, and nowhere else."
     policy = current_policy()
@@ -555,41 +610,33 @@ def _host_gate(url, trusted):
     parts = urlsplit(url)
     return gate(trusting(policy, f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"))
 
-# %% ../../nbs/core/oas_to_schema.ipynb #1be13acc
+# %% ../../nbs/core/oas_to_schema.ipynb #47b618ca
 def generate_request(
-    function_name: str,                  # Name of the tool, for messages
-    url: str,                            # Address with `{placeholders}`
-    method: str,                         # HTTP method
-    path: dict = {},                     # Values of the placeholders
-    query: dict = {},                    # Values of the query
-    body: Any = {},                      # Body
+    function_name: str,           # Name of the tool, for messages
+    url: str,                     # Address with `{placeholders}`
+    method: str,                  # HTTP method
+    path: dict = {},              # Values of the placeholders
+    query: dict = {},             # Values of the query
+    body: Any = {},               # Body
     accepted_queries: list | None = None,  # Query parameters that the operation has; any if `None`
     *,
-    header: dict = {},                   # Values of header and cookie parameters
-    body_type: str | None = None,        # Media type of the body, JSON if `None`
-    encoding: dict = {},                 # Style and explode of the parameters that are not written in the usual way
-    cookies: list = [],                  # Names in `header` that are cookies
-    files: list = [],                    # Parts of the body that are paths of files
-    security: list = [],                 # Where the service wants its key
-    trusted: bool = False,               # A person added this service
-    timeout: float = 30.0,               # Seconds for all of it
-    max_bytes: int = 4 * 2**20,          # Longest answer
-    transport: Any = None,               # An httpx2 transport to use instead of the network
-    **kwargs,                            # Arguments outside the groups, and metadata of no use here
-) -> Any:                                # JSON of the answer, or `{"message": text}`
+    header: dict = {},            # Values of header and cookie parameters
+    body_type: str | None = None, # Media type of the body, JSON if `None`
+    encoding: dict = {},          # Style and explode of the parameters that are not written in the usual way
+    cookies: list = [],           # Names in `header` that are cookies
+    files: list = [],             # Parts of the body that are paths of files; `*` if all of it is one
+    security: list = [],          # Where the service wants its key
+    trusted: bool = False,        # A person added this service
+    limits: dict = {},            # Keywords for `fetch`, such as `timeout` and `max_bytes`
+    **kwargs,                     # Arguments outside the groups, and metadata of no use here
+) -> Any:                         # JSON of the answer, or `{"message": text}`
     "Make the HTTP request of a tool call. What goes wrong is told in a message and never raised."
     try:
         path, query = _sorted_out(url, path or {}, query or {}, accepted_queries, kwargs)
         known = _identify(url, security)
-        target = _fill_path(url, path, encoding)
-        asked = _query_string({**query, **known["query"]}, encoding, "query")
+        target, asked = _fill_path(url, path, encoding), _query_string({**query, **known["query"]}, encoding, "query")
         sent = _body_parts(body, body_type, encoding, files, method.lower())
-        headers = {**{n: ",".join(map(_scalar, v)) if isinstance(v, list) else _scalar(v) for n, v in (header or {}).items() if n not in cookies and v is not None},
-                   **sent.pop("headers", {}), **known["header"]}
-        jar = "; ".join(f"{n}={_escape(v)}" for n, v in {**{n: header[n] for n in cookies if n in (header or {})}, **known["cookie"]}.items())
-        if jar: headers["Cookie"] = jar
+        headers = {**_headers(header, cookies, known), **sent.pop("headers", {})}
         if asked: target += ("&" if "?" in target else "?") + asked
-        with _host_gate(url, trusted):
-            return _answer(fetch(target, method, headers=headers, timeout=timeout, max_bytes=max_bytes, transport=transport, **sent))
-    except (NetError, PolicyError, SpecError, TypeError, ValueError, AttributeError) as e:
-        return {"message": f"{function_name} could not be called: {e}"}
+        with _host_gate(url, trusted): return _answer(fetch(target, method, headers=headers, **sent, **{"timeout": 30, "max_bytes": 4 * 2**20, **limits}))
+    except (NetError, PolicyError, SpecError, TypeError, ValueError, AttributeError) as e: return {"message": f"{function_name} could not be called: {e}"}

@@ -10,8 +10,8 @@ import base64, hashlib, json, re, threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import sqrt
 from operator import eq, ge, gt, le, lt
@@ -23,12 +23,14 @@ _FILE = rf"(?:{_PICTURE}|mp4|avi|mov|mkv|webm|m3u8|txt|csv|json|ya?ml|pdf|py|pt|
 _SPELLED = {word: n for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())}
 _THINGS = (  # (kind, pattern), tried in this order at each place
     ("quote", r'"[^"]+"|“[^”]+”|`[^`]+`|(?<!\w)\'[^\']+\'(?!\w)'),
+    ("email", r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     ("url", r"https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]]"),
     ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
     ("path", rf"(?<![\w/])(?:[A-Za-z]:\\|~?/|\.{{1,2}}/)?[\w.\-/\\]*\w\.{_FILE}\b(?![/\w])|(?<![\w/.])(?:~|\.{{1,2}})?/[\w.\-/]*[\w/]"),
     ("uri", r"\b[a-z][a-z0-9+]{2,}:(?![\s<])[^\s,;\"'`<>]*[\w/=]"),
     ("date", r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?\b"),
     ("dotted", r"\b[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\b"),
+    ("code", r"\b(?=\w*[A-Z])(?=\w*\d)[\w-]{3,}\b"),
     ("number", rf"(?<![\w.])-?\d+(?:\.\d+)?\b|\b(?:{'|'.join(_SPELLED)})\b"),
 )
 _THING = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _THINGS))
@@ -38,15 +40,16 @@ class _Thing:
     "Something in a request that is not a word. The 2 and the 2 of \"add 2 and 2\" are two things."
     kind: str
     text: str
+    written: str = ""  # as it stands in the request, with its quotes
 
 def _thing(match) -> _Thing:
     "The thing that was matched; a quotation of a link or a path is that link or path."
     kind, text = match.lastgroup, match.group()
-    if kind != "quote": return _Thing(kind, text)
-    inner = _THING.fullmatch(text[1:-1])
-    named = bool(re.search(rf"[/\\]|\.{_FILE}$", text[1:-1])) and " --" not in text
-    kind = inner.lastgroup if inner and inner.lastgroup in ("url", "uri", "path", "id") else "path" if named and re.search(rf"\.{_FILE}$", text[1:-1]) else "quote"
-    return _Thing(kind, text[1:-1])
+    if kind != "quote": return _Thing(kind, text, text)
+    inside = _THING.fullmatch(text[1:-1])
+    if inside: kind = inside.lastgroup if inside.lastgroup in ("url", "uri", "path", "id", "dotted") else "quote"
+    elif re.search(rf"\.{_FILE}$", text[1:-1]) and " -" not in text: kind = "path"
+    return _Thing(kind, text[1:-1], text)
 
 def _things(text: str) -> list: return [_thing(m) for m in _THING.finditer(text)]
 
@@ -64,6 +67,7 @@ _VERBS = {
     "remove": "remove delete drop unload forget",
     "run": "run execute",
     "multiply": "multiply times", "subtract": "subtract minus", "divide": "divide",
+    "create": "create insert", "update": "update change replace edit",
     "get": "get give", "send": "send post", "search": "search select", "start": "start begin launch",
 }
 _NOUNS = {
@@ -80,7 +84,12 @@ _NOUNS = {
 _PHRASES = (  # turns of speech that stand for one word
     (r"\bwhat (?:do|does) (.{1,40}?) (?:show|look like)\b", r" describe \1 "), (r"\b(?:do|does) (.{1,40}?) show\b", r" \1 "),
     (r"\bwhat(?:'s| is| do you see| can you see)? (?:going on |happening )?(?:in|on|at)\b|\bwhat (?:do|can) you see\b|\btell me about\b", " describe "),
-    (r"\bwhich ((?:\w+ ){1,3})(?:are there|are|do (?:you|we|i) have|have you|did you|can you|exist)\b", r" list \1 "),
+    (r"\b(?:which|what) ((?:\w+ ){1,3})(?:are there|are|(?:do|did) (?:you|we|i) have|have (?:you|we)|did you|can you|exist)\b", r" list \1 "),
+    (r"\bdo (?:you|we|i) have (?:any |some )?(?=\w+s\b)", " list "),
+    (r"\btake a (?:\w+ )?look\b", " look "),
+    (r"\b(?:show|give|get|send) me (?:an?|the) (?:\w+ )?(?:picture|image|photo|frame|snapshot|view)\b", " capture image "),
+    (r"\b(?:turn|switch|shut) off (?=(?:the |all |my )*(?:notif|watch|alert))", " stop "),
+    (r"\bhow (?:busy|crowded|full)\b|\b(?:busier|busiest|most crowded)\b", " count objects "),
     (r"\b(?:captured|saved|recorded|taken|detected|existing) (?=\w*\s?(?:image|picture|frame|photo)s?\b)", " "),
     (r"\bhow (?:many|much)\b|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
     (r"\b(?:tell|message|inform) me (?:when(?:ever)?|if|as soon as|once|every|each)\b|\blet me know\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
@@ -167,9 +176,9 @@ def _steps(text: str, verbs: frozenset = frozenset()) -> list:
 
 def _step(part: str, things: list) -> _Step:
     own = [things[int(i)] for i in _MARK.findall(part)]
-    named = " ".join(re.sub(r"\W+", " ", t.text) for t in own if t.kind in ("url", "uri"))
-    text = _MARK.sub(lambda m: things[int(m[1])].text, part)
-    return _Step(text, own, _words(_MARK.sub(" ", _phrased(part))) + _words(named))
+    named = [w for t in own if t.kind in ("url", "uri") for w in re.findall(r"[a-z]{4,}", t.text.lower()) if w not in _CANON]
+    text = _MARK.sub(lambda m: things[int(m[1])].written, part)
+    return _Step(text, own, _words(_MARK.sub(" ", _phrased(part))) + named)
 
 # %% ../../nbs/core/offline.ipynb #44d4e1ce
 @dataclass
@@ -221,9 +230,16 @@ class _Talk:
         self.before = messages[:asked[-1]] if asked else messages
         last = max((i for i, m in enumerate(messages) if _get(m, "role") != "tool" and not _get(m, "tool_calls")), default=-1)
         self.turn, self.earlier = _made(messages[last + 1:]), _made(messages[:last + 1])
+        self.done = []  # the calls of the steps that are done, while a step is worked out
         self.calls = sum(len(_get(m, "tool_calls") or []) for m in messages)
         verbs = frozenset(n for t in tools if (n := _name_words(t)[0]) not in _FILLERS)
         self.steps = _steps(self.request, verbs)
+
+    @cached_property
+    def offered(self) -> list:
+        "The cameras that the descriptions of camera tools give as examples."
+        looking = [t for t in self.tools if "camera" in {_kind(n, p) for n, p, _ in _fields(t)}]
+        return [s for t in looking for s in _sources(_strings(t["function"]))]
 
     def results(self, name, args) -> list: return [m for m in self.turn if m.name == name and m.args == args]
 
@@ -236,48 +252,65 @@ def _params(tool) -> dict: return (tool["function"].get("parameters") or {}).get
 
 def _required(tool) -> list: return (tool["function"].get("parameters") or {}).get("required") or []
 
+def _fields(tool) -> list:
+    "The parameters of `tool` as (name, schema, required), those inside of groups such as `path` and `query` too."
+    found = []
+    for name, prop in _params(tool).items():
+        prop, needed = _plain(prop), name in _required(tool)
+        inner = prop.get("properties") or {}
+        found += [(n, _plain(p), needed and n in (prop.get("required") or [])) for n, p in inner.items()] or [(name, prop, needed)]
+    return found
+
 # %% ../../nbs/core/offline.ipynb #91103fce
 def _vocabulary(tool) -> dict:
     "What each word of `tool` weighs: in its name, in the first sentence about it or its parameters, in the rest."
-    first, _, rest = (tool["function"].get("description") or "").partition(". ")
-    enums = " ".join(str(v) for p in _params(tool).values() for v in (p.get("enum") or (p.get("items") or {}).get("enum") or []))
-    return {**dict.fromkeys(_words(rest), 0.3), **dict.fromkeys(_words(f"{first} {' '.join(_params(tool))} {enums}"), 1.0), **dict.fromkeys(_words(_name(tool)), 3.0)}
+    fields = [word for name, prop, _ in _fields(tool) for word in (name, *(prop.get("enum") or _plain(prop.get("items")).get("enum") or []))]
+    return _weighed(_name(tool), tool["function"].get("description") or "", " ".join(map(str, fields)))
+
+@lru_cache(1024)
+def _weighed(name: str, about: str, fields: str) -> dict:
+    first, _, rest = about.partition(". ")
+    return {**dict.fromkeys(_words(rest), 0.3), **dict.fromkeys(_words(f"{first} {fields}"), 1.0), **dict.fromkeys(_words(name), 3.0)}
 
 _STRONG = set(_VERBS) - {"start", "get", "send", "search", "describe", "detect"}  # a tool that does this is not meant unless the request says so
-_VAGUE = {"list", "get", "search", "send"}  # these say nothing without a noun: list what?
+_VAGUE = {"list", "get", "search", "send", "add", "remove", "create", "update"}  # these say nothing without a noun: list what?
 
-def _scores(step: _Step, tools: list, sources: list = ()) -> list:
+def _scores(step: _Step, tools: list, own: list = (), known: list = ()) -> list:
     "The tools with their scores for `step`, best first."
     books = [(t, _vocabulary(t)) for t in tools]
     spread = Counter(w for _, book in books for w, weight in book.items() if weight >= 1)
-    said, things = set(step.words), step.things + [_Thing("uri", s) for s in sources]
+    said, things, cameras = set(step.words), step.things + [_Thing("uri", s) for s in own], [_Thing("uri", s) for s in known]
     def score(tool, book):
         name = set(_words(_name(tool)))
         shared = sum(book[w] / sqrt(spread[w] or 1) for w in said if w in book)
-        nouns = name - set(_VERBS) if name & _VAGUE else ()
-        return (shared + len(name & said) / (len(name) or 1) + (shared and _fits(tool, things))
-            - 2 * len(name & _STRONG - said) - bool(nouns and not nouns & said))
+        nouns = name - _VAGUE if name & _VAGUE else ()
+        return (shared + len(name & said) / (len(name) or 1) + (shared and max(_fits(tool, things), _fits(tool, cameras) / 2))
+            - 2 * len(name & _STRONG - said) - 3 * bool(nouns and not nouns & said))
     return sorted(((score(t, b), t) for t, b in books), key=lambda pair: -pair[0])
 
 def _fits(tool, things: list) -> float:
     "Is there a thing of the kind that `tool` needs?"
-    needs = {_kind(name, p, tool) for name, p in _params(tool).items() if name in _required(tool)}
+    needs = {_kind(name, prop, tool) for name, prop, needed in _fields(tool) if needed}
+    numbers = sum(t.kind == "number" for t in things)
+    if numbers > 2 and any(_plain(p.get("items")).get("type") in ("integer", "number") for _, p, _ in _fields(tool)): return 2.0
     return 1.0 if needs & {k for t in things for k in _THING_FITS.get(t.kind, ())} else 0.0
 
-_THING_FITS = {"url": ("url", "camera"), "uri": ("camera",), "path": ("image", "file"), "id": ("id",), "number": ("number",), "dotted": ("dotted",)}
+_THING_FITS = {"code": ("id",), "url": ("url", "camera"), "uri": ("camera",), "path": ("image", "file"), "id": ("id",), "number": ("number",), "dotted": ("dotted",)}
 
 # %% ../../nbs/core/offline.ipynb #6a4dd565
 _KINDS = (  # (kind, pattern of the parameter's name); the first that fits
     ("messages", r"^messages$"),
     ("id", r"(?:^|_)(?:uu)?id$"),
     ("camera", r"camera|webcam|\buri\b|^source$"),
-    ("image", r"image|picture|photo|frame|^img"),
     ("url", r"url|link|href|endpoint"),
+    ("image", r"image|picture|photo|frame|^img"),
+    ("email", r"e_?mail|^to$|recipient"),
     ("file", r"path|file|destination|folder|directory"),
     ("dotted", r"^functions?$|function_names?"),
     ("object", r"object|class|label|species"),
     ("prompt", r"prompt|question|instruction"),
     ("command", r"command|^cmd$|script"),
+    ("query", r"^q$|query|search|keyword"),
     ("place", r"city|place|location|town|country|region|station|^key$|where|area"),
     ("date", r"date|^day$|^time$|^when$"),
     ("text", r"text|^msg$|message|content|body|note|subject"),
@@ -285,16 +318,20 @@ _KINDS = (  # (kind, pattern of the parameter's name); the first that fits
 
 def _plain(prop: Mapping) -> Mapping:
     "A schema without its `null` alternative."
+    if not isinstance(prop, Mapping): return {}
     options = [o for o in prop.get("anyOf") or prop.get("oneOf") or [] if o.get("type") != "null"]
     kind = prop.get("type")
     if isinstance(kind, list): return {**prop, "type": next((k for k in kind if k != "null"), "string")}
     return {**prop, **options[0]} if options and not kind else prop
 
+@lru_cache(4096)
+def _kind_of_name(name: str) -> str: return next((kind for kind, pattern in _KINDS if re.search(pattern, name)), "name")
+
 def _kind(name: str, prop: Mapping, tool=None) -> str:
     "What kind of value parameter `name` wants."
     prop = _plain(prop)
     if prop.get("type") in ("integer", "number"): return "number"
-    found = next((kind for kind, pattern in _KINDS if re.search(pattern, name.lower())), "name")
+    found = _kind_of_name(name.lower())
     about = f"{prop.get('description', '')} {_name(tool) if tool else ''}"
     return "image" if found == "file" and name not in ("save_path", "destination") and re.search(r"image|picture|photo|frame", about, re.I) else found
 
@@ -304,7 +341,7 @@ _CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, 
     kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
     broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone,
     microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""))
-_SAME = {"human": "person", "pedestrian": "person", "man": "person", "woman": "person", "someone": "person", "anyone": "person", "nobody": "person", "somebody": "person", "anybody": "person", "bike": "bicycle", "cyclist": "bicycle",
+_SAME = {"human": "person", "pedestrian": "person", "man": "person", "woman": "person", "ppl": "person", "folk": "person", "crowd": "person", "someone": "person", "anyone": "person", "nobody": "person", "somebody": "person", "anybody": "person", "bike": "bicycle", "cyclist": "bicycle",
     "motorbike": "motorcycle", "ship": "boat", "ferry": "boat", "vessel": "boat", "yacht": "boat", "plane": "airplane", "lorry": "truck", "phone": "cell phone",
     "sofa": "couch", "television": "tv", "automobile": "car", "tram": "train"}
 _GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "traffic": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
@@ -321,7 +358,8 @@ def _objects(text: str) -> list:
     return list(dict.fromkeys(found + named))
 
 def _number_of(noun: str, counts: Mapping) -> float:
-    "How many of `noun` there are in `counts`; a group is the sum of its members."
+    "How many of `noun` there are in `counts`; a group is the sum of its members, `object` the sum of all."
+    if noun == "object": return sum(counts.values())
     by_name = {_SAME.get(s := _singular(str(k).lower()), s): v for k, v in counts.items() if isinstance(v, (int, float))}
     return sum(by_name.get(m, 0) for m in _GROUPS.get(noun, (noun,)))
 
@@ -332,6 +370,8 @@ def _amount(n, noun: str) -> str:
 _IS_PICTURE = re.compile(rf"\.{_PICTURE}$", re.I)
 _BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach of\b|\b(?:this|that|these|those|same|last|latest|previous|earlier|first|the|each|every|both)\s+"
     r"(?:\w+ )?(?:picture|image|frame|photo|snapshot|shot|one)s?\b|\bplot it\b|\b(?:these|those)\b", re.I)
+
+_SEVERAL = re.compile(r"\b(?:pictures|images|frames|photos|snapshots|shots|them|these|those|ones)\b", re.I)
 
 def _sources(text: str) -> list:
     "The cameras, links and picture or video files that `text` names."
@@ -356,8 +396,7 @@ def _strings(value) -> str:
 def _called(talk: _Talk, text: str) -> list:
     "The cameras that `text` names, outright or by a word of their name."
     said = {w.lower() for w in re.findall(r"[^\W\d_]{3,}", text)}
-    offered = [_sources(_strings(t["function"])) for t in talk.tools]
-    known = [s for group in [*_known_sources(talk), *offered] for s in group if not s.startswith("http")]
+    known = [s for group in [*_known_sources(talk), talk.offered] for s in group if not s.startswith("http")]
     return _sources(text) or list(dict.fromkeys(s for s in known if _name_of(s) & said))
 
 def _find_sources(talk: _Talk, step: _Step) -> list:
@@ -367,11 +406,13 @@ def _find_sources(talk: _Talk, step: _Step) -> list:
 # %% ../../nbs/core/offline.ipynb #ceb75173
 @dataclass(frozen=True)
 class _Call:
-    "A tool call to make."
+    "A tool call to make. Two calls are the same whatever the order of their arguments."
     name: str
-    args: str  # JSON, so that calls can be compared
+    key: str
+    args: str = field(compare=False)
 
-def _call(name: str, args: dict) -> _Call: return _Call(name, json.dumps(args, ensure_ascii=False, sort_keys=True))
+def _call(name: str, args: dict) -> _Call:
+    return _Call(name, json.dumps(args, sort_keys=True), json.dumps(args, ensure_ascii=False))
 
 class _Needs(Exception):
     "Calls that have to be made first, or what is missing."
@@ -386,16 +427,20 @@ def _brought(made: list, tools: list) -> list:
     bringing = {_name(t) for t in tools if {"image", "capture", "download"} & set(_words(_name(t)))}
     return list(dict.fromkeys(p.strip() for m in made if m.name in bringing and not m.error and "plot" not in _words(m.name) for p in _pictures_in(m.result)))
 
-def _earlier_pictures(talk: _Talk) -> list:
-    "The pictures of the latest turn that had any."
-    turns, current = [], []
+def _earlier_pictures(talk: _Talk, several: bool = False) -> list:
+    "The pictures of the latest turn that had any; with `several`, of all turns if that turn had but one."
+    turns = [[]]
     for msg in talk.before:
-        if _get(msg, "role") == "user": turns.append(current); current = []
-        current.append(msg)
-    for turn in [current, *reversed(turns)]:
-        named = [p for m in turn if _get(m, "role") == "user" for p in _sources(_said(m)) if _IS_PICTURE.search(p) and not p.startswith("http")]
-        if found := _brought(_made(turn), talk.tools) or named: return found
-    return []
+        if _get(msg, "role") == "user": turns.append([])
+        turns[-1].append(msg)
+    shown = [p for turn in turns if (p := _shown_in(turn, talk.tools))]
+    if several and shown and len(shown[-1]) < 2: return list(dict.fromkeys(p for turn in shown for p in turn))
+    return shown[-1] if shown else []
+
+def _shown_in(turn: list, tools: list) -> list:
+    "The pictures that a turn brought, or that its user named."
+    named = [p for m in turn if _get(m, "role") == "user" for p in _sources(_said(m)) if _IS_PICTURE.search(p) and not p.startswith("http")]
+    return _brought(_made(turn), tools) or named
 
 # %% ../../nbs/core/offline.ipynb #0bb41e8d
 def _capture_tool(talk: _Talk, source: str | None):
@@ -431,18 +476,20 @@ def _find_pictures(talk: _Talk, step: _Step) -> list:
     named = [s for s in _sources(step.text) if _IS_PICTURE.search(s) and not s.startswith("http")]
     if named: return named
     if own := _called(talk, step.text): return _capture(talk, own)
-    if brought := _brought(talk.turn, talk.tools): return brought
+    if brought := _brought(talk.done, talk.tools): return brought
     back = _BACK.search(step.text) and not re.search(r"camera", step.text, re.I)
-    if back and (earlier := _earlier_pictures(talk)): return earlier
-    if listing := _listing_call(talk, step): raise _Needs([listing])
+    if back and (earlier := _earlier_pictures(talk, bool(_SEVERAL.search(step.text)))): return earlier
+    if listed := _listing(talk, step): return listed
     if sources := _find_sources(talk, step): return _capture(talk, sources)
     return _earlier_pictures(talk)[-1:] or _capture(talk, [])
 
-def _listing_call(talk: _Talk, step: _Step):
-    "The call that lists pictures, where `step` speaks of all of them."
-    if not re.search(r"\b(?:all|every|each|saved|captured|today's)\b.*\b(?:picture|image|frame|photo)s?\b", step.text, re.I): return None
-    for tool in talk.tools:
-        if {"list", "image"} <= set(_words(_name(tool))) and not _required(tool) and not talk.results(_name(tool), {}): return _call(_name(tool), {})
+def _listing(talk: _Talk, step: _Step) -> list:
+    "The pictures that a tool lists, where `step` speaks of all of them."
+    if not re.search(r"\b(?:all|every|each|saved|captured|today's)\b.*\b(?:picture|image|frame|photo)s?\b", step.text, re.I): return []
+    tool = next((t for t in talk.tools if {"list", "image"} <= set(_words(_name(t))) and not _required(t)), None)
+    if not tool: return []
+    if not (made := talk.results(_name(tool), {})): raise _Needs([_call(_name(tool), {})])
+    return _brought(made, talk.tools)
 
 # %% ../../nbs/core/offline.ipynb #bacce8d7
 @dataclass
@@ -452,6 +499,7 @@ class _Form:
     step: _Step
     tool: dict
     used: set = field(default_factory=set)  # things that another parameter took
+    depth: int = 0                          # how deep in nested objects; schemas may be recursive
 
     def take(self, *kinds) -> list:
         "The things of these kinds that nobody took, in the step or else in the other steps."
@@ -485,16 +533,22 @@ def _number(text: str, kind: str):
 # %% ../../nbs/core/offline.ipynb #26f3a70a
 def _fill_number(form, name, prop, required) -> list:
     kind = prop["type"]
-    if (value := _number(_named_value(form, name) or "", kind)) is not None: return [value]
+    if (value := _number(_named_value(form, name) or _number_before(form, name), kind)) is not None: return [value]
     if not required: return []
-    back = [m.result for m in form.talk.turn if isinstance(m.result, (int, float)) and not isinstance(m.result, bool)]
-    if back and not form.used & {_RESULT} and re.search(r"\b(?:it|that|result|answer|sum|total|this)\b", form.step.text, re.I):
+    back = [m.result for m in form.talk.done if isinstance(m.result, (int, float)) and not isinstance(m.result, bool)]
+    if back and _RESULT not in form.used and re.search(r"\b(?:it|that|result|answer|sum|total|this)\b", form.step.text, re.I):
         form.used.add(_RESULT)
         return back[-1:]
     values = [_number(text, kind) for text in form.use(form.take("number")[:1])]
     return [v for v in values if v is not None]
 
 _RESULT = "the last result"
+
+def _number_before(form, name) -> str:
+    "The number in \"0.6 confidence\"."
+    found = re.search(rf"(\d[\d.]*)\s+{re.escape(name.split('_')[0])}", form.step.text, re.I)
+    if found: form.used.update([t for t in form.step.things if t.text == found[1]][:1])
+    return found[1] if found else ""
 
 def _fill_choice(form, name, prop, required) -> list:
     "The values of an enum that the request names."
@@ -505,6 +559,7 @@ def _fill_choice(form, name, prop, required) -> list:
 
 def _fill_switch(form, name, prop, required) -> list:
     "True where the request speaks of the parameter, false where it speaks against it."
+    if name in ("on", "enabled", "active") and (found := re.search(r"\b(?:(on|enable|activate)|off|disable|deactivate)\b", form.step.text, re.I)): return [bool(found[1])]
     words = [w for w in _words(name) if w not in ("with", "use")]
     if not words or not set(words) <= set(_words(form.step.text)): return []
     return [not re.search(rf"\b(?:no|not|don't|without|never|off)\b[^,.]*\b{re.escape(re.split('_', name)[-1])}", form.step.text, re.I)]
@@ -532,7 +587,7 @@ def _conversation(talk: _Talk) -> list:
     return ([{"role": "system", "content": f"Camera: {', '.join(sources)}"}] if sources else []) + said[-8:]
 
 # %% ../../nbs/core/offline.ipynb #b12169c3
-_WANTED = {"url": ("url", "uri"), "file": ("path",), "id": ("id",), "dotted": ("dotted",), "date": ("date",), "command": ("quote",), "camera": ("uri", "url")}
+_WANTED = {"url": ("url", "uri"), "email": ("email",), "file": ("path",), "id": ("id",), "dotted": ("dotted",), "date": ("date",), "command": ("quote",), "camera": ("uri", "url")}
 _PROPER = r"[A-ZÅÄÖÉØÆÜ][\w'’-]*(?:\s+(?!And\b|In\b|At\b)[A-ZÅÄÖÉØÆÜ][\w'’-]*)*"
 _PLACED = re.compile(rf"\b(?:in|at|for|from|near|of|to|on|around)\s+(?:the\s+)?({_PROPER}(?:(?:,\s*(?:and\s+)?|\s+and\s+){_PROPER})*)")
 _PLACED_LOW = re.compile(r"\b(?:in|at|for|from|near|around)\s+(?:the\s+)?([^\W\d_][\w'’-]+)")
@@ -551,6 +606,7 @@ def _rest(form: _Form) -> list:
     book, out = _vocabulary(form.tool), []
     for word in re.findall(r"\S+", text):
         bare = re.sub(r"^\W+|\W+$", "", word)
+        bare = bare.removesuffix("'s")
         known = bare.lower() in _FILLERS or not bare or set(_words(bare)) & set(book) or _base(bare.lower()) in _VERB_WORDS
         if not known and not _THING.fullmatch(bare): out.append(bare)
     return [" ".join(out)] if out else []
@@ -562,14 +618,13 @@ def _fill_text(form, name, prop, required) -> list:
     if kind == "object" and (found := _objects(step.text) or required and _objects(_before(talk))): return found
     if kind == "id" and (found := _find_ids(form)): return found
     if kind == "prompt": return [talk.request] if required else []
-    if value := _named_value(form, name): return [value]
     if "name" in name and (found := re.search(r"\b(?:called|named|name|as)\s+[\"'`]?([\w-]+)", step.text)) and found[1] not in _FILLERS: return [found[1]]
     if kind in _WANTED and (found := form.take(*_WANTED[kind])) and (required or kind != "camera"): return form.use(found if kind == "url" else found[:1])
-    if not required: return _names(form, step.text)[:1] if kind == "place" else []
+    if not required: return _names(form, step.text)[:1] if kind in ("place", "query") else []
     if kind == "command": return [m[1].strip(" .")] if (m := re.search(r"\b(?:run|execute)\s+(?:the command\s+)?(.+)", step.text, re.I | re.S)) else []
-    if kind in ("url", "id", "date", "dotted", "file"): return []
+    if kind in ("url", "id", "date", "dotted", "file", "email"): return []
     quotes = form.take("quote")[:1]
-    by_kind = {"text": (lambda: _rest(form),)}.get(kind, (lambda: _names(form, step.text), lambda: _rest(form), lambda: _names(form, talk.request)))
+    by_kind = {"text": (lambda: _rest(form),)}.get(kind, (lambda: _names(form, step.text), lambda: _rest(form) if kind != "place" else [], lambda: _names(form, talk.request)))
     return form.use(quotes) or next((found for find in by_kind if (found := find())), [])
 
 def _fill_picture(form, kind, required) -> list:
@@ -588,7 +643,7 @@ def _before(talk: _Talk) -> str:
 
 def _find_ids(form: _Form) -> list:
     "An id that the request names, or those that earlier results gave: the latest, or all of them."
-    if found := form.take("id"): return form.use(found)
+    if found := form.take("id") or form.take("code"): return form.use(found)
     results = [t.text for m in form.talk.earlier for t in _things(_strings(m.result)) if t.kind == "id"]
     over = {v for m in form.talk.earlier if "stop" in _words(m.name) for v in m.args.values()}
     alive = [r for r in dict.fromkeys(results) if r not in over]
@@ -602,7 +657,8 @@ def _fill(form: _Form, name: str, prop: Mapping, required: bool) -> list:
     prop = _resolved(prop, form.tool)
     if "enum" in prop or "const" in prop: return _fill_choice(form, name, prop, required)
     if prop.get("type") == "object" and prop.get("properties"):
-        inner, _ = _fill_object(form, prop)
+        if form.depth > 3: return []
+        inner, _ = _fill_object(replace(form, depth=form.depth + 1), prop)
         return [inner] if inner else []
     return _FILLERS_BY_TYPE.get(prop.get("type"), _fill_text if "type" not in prop else lambda *_: [])(form, name, prop, required)
 
@@ -616,8 +672,9 @@ def _fill_object(form: _Form, schema: Mapping) -> tuple:
     "The arguments for an object schema, and the list of values of the one that came with several."
     args, several = {}, (None, [])
     properties, required = schema.get("properties") or {}, set(schema.get("required") or [])
+    named = {n: _named_value(form, n) for n, p in properties.items() if _resolved(p, form.tool).get("type", "string") == "string" and "enum" not in p}
     for name in sorted(properties, key=lambda n: n not in required):
-        values = _fill(form, name, properties[name], name in required)
+        values = [named[name]] if named.get(name) else _fill(form, name, properties[name], name in required)
         if not values and name in required: raise _Needs(missing=_spoken(name, properties[name]))
         if values: args[name] = values[0]
         if len(values) > 1 and not several[0]: several = name, values
@@ -641,19 +698,23 @@ def _goals(talk: _Talk) -> list:
     "Pairs of a tool and the step that it should do. What follows the start of a watch belongs to the watch."
     goals = []
     for step in talk.steps:
-        score, tool = next(iter(_scores(step, talk.tools, _called(talk, step.text))), (0, None))
-        if score < _ENOUGH: continue
+        watches = [t for t in talk.tools if _is_watch(t)] if "watch" in step.words and "stop" not in step.words else []
+        ranked = _scores(step, watches or talk.tools, _called(talk, step.text), _find_sources(talk, step))
+        (score, tool), (second, _), *_ = [*ranked, (0, None), (0, None)]
+        sure = score >= _ENOUGH or score >= 1 and score >= 2 * second and not _required(tool)
+        if not sure: continue
         goals.append((tool, step))
         if _is_watch(tool): break
     return goals or _implied(talk)
 
 def _implied(talk: _Talk) -> list:
-    "A request that only names things (\"Any boats?\") wants them counted."
-    if not (talk.steps and _objects(talk.request) and talk.tools): return []
-    step = talk.steps[0]
-    asked = _Step(talk.request, [t for s in talk.steps for t in s.things], ["detect", "object", *step.words])
-    score, tool = _scores(asked, talk.tools)[0]
-    return [(tool, asked)] if score >= _ENOUGH and "detect" in _vocabulary(tool) else []
+    "A request that only names things (\"Any boats?\") wants them counted, one that only names a camera wants its picture."
+    wants = "detect" if _objects(talk.request) else "capture" if _called(talk, talk.request) or "image" in _words(talk.request) else None
+    if not (wants and talk.steps and talk.tools): return []
+    things, words = [t for s in talk.steps for t in s.things], [w for s in talk.steps for w in s.words]
+    asked = _Step(talk.request, things, [wants, "object" if wants == "detect" else "image", *words])
+    score, tool = _scores(asked, talk.tools, _called(talk, talk.request), _find_sources(talk, asked))[0]
+    return [(tool, asked)] if score >= _ENOUGH and wants in _vocabulary(tool) else []
 
 @dataclass
 class _Outcome:
@@ -673,12 +734,19 @@ def _work_out(goals: list, talk: _Talk) -> tuple:
     outcomes = []
     for tool, step in goals:
         outcome = _Outcome(tool, step)
-        try: calls = _calls_for(tool, step, talk)
+        try: calls = _watch_calls(tool, step, talk) if _is_watch(tool) else _calls_for(tool, step, talk)
         except _Needs as need: calls, outcome.missing = need.calls, need.missing
         if pending := _pending(calls, talk): return pending, outcomes
         if not outcome.missing: outcome.made = [m for c in dict.fromkeys(calls) for m in talk.turn if _call(m.name, m.args) == c]
+        talk.done += outcome.made
         outcomes.append(outcome)
     return [], outcomes
+
+def _watch_calls(tool, step: _Step, talk: _Talk) -> list:
+    "The call that starts a watch, if rules can tell what it should wait for."
+    try: _conditions(talk.request)
+    except LookupError as e: raise _Needs(missing=str(e)) from None
+    return _calls_for(tool, step, talk)
 
 # %% ../../nbs/core/offline.ipynb #7ee5d539
 _SIGNATURE = "(Keyword rules wrote this, not a language model.)"
@@ -710,6 +778,8 @@ def _argument(made: _Made) -> str:
     return next((v for v in made.args.values() if isinstance(v, str) and _IS_PICTURE.search(v)), "")
 
 # %% ../../nbs/core/offline.ipynb #2c3f0341
+_UNSEEN = re.compile(r"\b(red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old|young)\s+(\w+)", re.I)
+
 def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
     "One sentence a picture with what was asked for, and the sum where several pictures were counted."
     nouns = _objects(outcome.step.text) or ([] if "object" in outcome.step.words else _objects(talk.request))
@@ -720,6 +790,7 @@ def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
         found = _listed([_amount(n, noun) for n, noun in counts]) if counts else "no objects"
         picture = _argument(made)
         lines.append(f"I count {found}{_in(_place_of(picture, talk))}." if picture else f"I count {found}.")
+    if unseen := [f"{m[1].lower()}" for m in _UNSEEN.finditer(outcome.step.text) if _objects(m[2])]: lines.append(f"I can't tell which are {_listed(unseen)}.")
     if len(good) > 1 and nouns: lines.append("In all " + _listed([_amount(sum(_number_of(n, m.result) for m in good), n) for n in nouns]) + ".")
     return lines
 
@@ -735,7 +806,12 @@ def _say_result(outcome: _Outcome, made: _Made, talk: _Talk) -> str:
         if _IS_PICTURE.search(result) and "plot" in words: return f"The plot is in {result}."
         if _IS_PICTURE.search(result) and "capture" in words: return f"I captured a frame{' of ' + _place_of(result, talk) if made.args else ''}: {result}."
         return _sentence(_brief(result)) if " " in result else f"{made.name} gave {_brief(result)}."
-    return f"{made.name} gave {_brief(result)}."
+    return f"{made.name} gave {_brief(_pairs(result))}."
+
+def _pairs(result):
+    "A flat dict as text: `car: 7, time of day: day`."
+    flat = isinstance(result, dict) and result and not any(isinstance(v, (dict, list)) for v in result.values())
+    return ", ".join(f"{str(k).replace('_', ' ')}: {v}" for k, v in result.items()) if flat else result
 
 def _say(outcome: _Outcome, talk: _Talk) -> list:
     "What came of a goal, in sentences."
@@ -750,20 +826,22 @@ def _say(outcome: _Outcome, talk: _Talk) -> list:
 def _offer(talk: _Talk) -> str:
     "What the rules can do here."
     if not talk.tools: return "I can only call tools, and this conversation has none."
-    firsts = [(_name(t), re.split(r"(?<=[.!?])\s|\n", (t["function"].get("description") or "").strip())[0]) for t in talk.tools]
+    ranks = {verb: i for i, verb in enumerate(_VERBS)}
+    tools = sorted(talk.tools, key=lambda t: min((ranks.get(w, 5) for w in _words(_name(t))[:1]), default=5))
+    firsts = [(_name(t), re.split(r"(?<=[.!?])\s|\n", (t["function"].get("description") or "").strip())[0]) for t in tools]
     lines = "\n".join(f"- `{name}`: {_brief(about, 100)}" if about else f"- `{name}`" for name, about in firsts[:6])
     more = f"\n- and {len(firsts) - 6} more" if len(firsts) > 6 else ""
     return f"I can't tell what to do with that. I can call these tools:\n{lines}{more}\n\nName what you want in plain words, with the camera, file or numbers that it needs."
 
 def _compared(outcomes: list, talk: _Talk) -> list:
     "Where most (or fewest) are, if that was asked."
-    asked = re.search(r"\b(most|fewest|least|busiest|more|fewer)\b", talk.request, re.I)
-    nouns = _objects(talk.request)
-    places = [(_number_of(nouns[0], m.result), _place_of(_argument(m), talk)) for o in outcomes for m in o.made if nouns and not m.error and _is_counts(m.result, o.tool)]
+    asked = re.search(r"\b(most|fewest|least|busiest|busier|more|fewer)\b", talk.request, re.I)
+    noun = (_objects(talk.request) or ["object"])[0]
+    places = [(_number_of(noun, m.result), _place_of(_argument(m), talk)) for o in outcomes for m in o.made if not m.error and _is_counts(m.result, o.tool)]
     if not asked or len(places) < 2: return []
     word = "Fewest" if asked[1].lower() in ("fewest", "least", "fewer") else "Most"
     best = (min if word == "Fewest" else max)(n for n, _ in places)
-    return [f"{word} {_plural(nouns[0])}: {_listed([p for n, p in places if n == best])}."]
+    return [f"{word} {_plural(noun)}: {_listed([p for n, p in places if n == best])}."]
 
 def _answer(outcomes: list, talk: _Talk) -> str:
     told = [line for o in outcomes for line in _say(o, talk)] + _compared(outcomes, talk)
@@ -779,7 +857,7 @@ _CONDITIONS = (  # (pattern, comparison, the words for it); the first that fits.
     (rf"(?:\b(?:more than|over|above|exceeds?|greater than|higher than)|>)\s*{_N}\b", gt, "more than"),
     (rf"(?:\b(?:fewer than|less than|below|under|lower than)|<)\s*{_N}\b", lt, "fewer than"),
     (rf"\bexactly\s+{_N}\b", eq, "exactly"),
-    (r"()\b(?:no(?: more)?\s+(?!longer)\w+|nobody|no one|without (?:any )?\w+|is empty|(?:are|is) gone|gets empty|(?:has|have) left)\b", eq, "no"),
+    (r"()\b(?:no(?: more)?\s+(?!longer)\w+|nobody|no one|without (?:any )?\w+|(?:is|'s|are|gets|becomes) empty|(?:are|is|'s) gone|(?:has|have) left)\b", eq, "no"),
     (rf"\b(?:are|is|see|sees)\s+{_N}\s+(?!more|less)\w+", ge, "at least"),
 )
 _ALWAYS = re.compile(r"\bevery (?:time|minute|second|hour|look|\d+)|\beach time\b|\bregularly\b|\bkeep me (?:posted|informed)\b|\bhow many\b|\bperiodically\b", re.I)
@@ -787,26 +865,43 @@ _ONCE = re.compile(r"\bonce\b(?! (?:there|the|a|an|it|you)\b)|\b(?:then|and) (?:
 
 @dataclass(frozen=True)
 class _Condition:
-    "What a watch waits for."
+    "What a watch waits for; no `noun` where a tool gives a plain number, `object` for anything at all."
     noun: str
     holds: Callable
     n: float
     words: str
 
-    def __str__(self): return f"no {_plural(self.noun)}" if self.words == "no" else f"{self.words} {_amount(self.n, self.noun)}"
+    def __str__(self):
+        amount = _amount(self.n, self.noun) if self.noun else f"{self.n:g}"
+        return amount if self.words == "no" else f"{self.words} {amount}"
+
+    def met_by(self, result) -> bool:
+        measured = _measure(self.noun, result)
+        return measured is not None and self.holds(measured, self.n)
+
+def _measure(noun: str, result):
+    "The number in `result` that `noun` is about, `None` if there is none."
+    if isinstance(result, str): result = _number(numbers[0], "number") if len(numbers := re.findall(r"-?\d+(?:\.\d+)?", result)) == 1 else None
+    if isinstance(result, dict) and noun != "object" and noun: return _number_of(noun, result)
+    if isinstance(result, dict): return sum(v for v in result.values() if isinstance(v, (int, float)))
+    return result if isinstance(result, (int, float)) else None
+
+def _conditions(text: str) -> list:
+    "What `text` waits for, any of it; empty where every look should be told. `LookupError` where rules cannot tell."
+    found = [c for part in re.split(r"\b(?:and|or)(?: also)? (?:when|if)\b", text) if (c := _condition(part))]
+    if found or _ALWAYS.search(text): return found
+    raise LookupError("what to wait for, such as more than 3 cars")
 
 def _condition(text: str):
-    "The condition in `text`: `None` if every look should be told, `LookupError` where there is none that rules can check."
+    "The condition in `text`, if there is one."
     for pattern, holds, words in _CONDITIONS:
         if found := re.search(pattern, text, re.I):
-            noun = next(iter(_objects(text[found.start():]) or _objects(text)), None)
-            n = 1 if found[1].lower() in ("a", "an") else _number(found[1] or "0", "number")
-            if noun: return _Condition(noun, holds, n, words)
-    if _ALWAYS.search(text): return None
-    if nouns := _objects(text): return _Condition(nouns[0], ge, 1, "at least")
-    raise LookupError("what to wait for")
+            noun = next(iter(_objects(text[found.start():]) or _objects(text)), "object" if words == "no" else "")
+            return _Condition(noun, holds, 1 if found[1].lower() in ("a", "an") else _number(found[1] or "0", "number"), words)
+    nouns = [] if _ALWAYS.search(text) else _objects(text)
+    return _Condition(nouns[0], ge, 1, "at least") if nouns else None
 
-# %% ../../nbs/core/offline.ipynb #f263fe52
+# %% ../../nbs/core/offline.ipynb #e666f096
 _STREAM_ID = re.compile(r"\b(?:[Ss]tream|[Ww]atch)\b.*?\bID:?\s+([\w-]{3,})")
 
 def _watch_tools(talk: _Talk) -> tuple:
@@ -820,12 +915,9 @@ def _watch_tools(talk: _Talk) -> tuple:
 def _look(talk: _Talk, watch: tuple) -> tuple:
     "One look: the text and the calls."
     id, sender, stopper = watch
-    tools = [t for t in talk.tools if "watch" not in _words(_name(t))]
-    text = _ONCE.sub("", talk.request)
-    step = _Step(text, [t for s in talk.steps for t in s.things], ["detect"] + [w for s in talk.steps for w in s.words if w not in ("watch", "stop", "start", "send")])
-    ranked = _scores(step, tools)
-    if not ranked or ranked[0][0] < _ENOUGH: return "I can't tell what to look at.", []
-    calls, outcomes = _work_out([(ranked[0][1], step)], talk)
+    goal = _what_to_look_at(talk, [t for t in talk.tools if "watch" not in _words(_name(t))])
+    if not goal: return "I can't tell what to look at.", []
+    calls, outcomes = _work_out([goal], talk)
     if calls: return "", calls
     told, holds = _judge(outcomes[0], talk)
     sent = [m for m in talk.turn if m.name == _name(sender)]
@@ -833,22 +925,27 @@ def _look(talk: _Talk, watch: tuple) -> tuple:
     if holds and not sent and not told_before: return "", [_call(_name(sender), {_required(sender)[0]: told})]
     stopped = [m for m in talk.turn if stopper and m.name == _name(stopper)]
     if holds and stopper and not stopped and _ONCE.search(talk.request): return "", [_call(_name(stopper), {_required(stopper)[0]: id})]
-    return f"{told} {'Notification sent.' if sent else 'Nothing to report.'}", []
+    return f"{told} {'Notification sent.' if sent else 'Nothing new to report.'}", []
+
+def _what_to_look_at(talk: _Talk, tools: list):
+    "The tool that takes the look, and the step that it does; counting, where the request speaks of nothing else."
+    things = [t for s in talk.steps for t in s.things]
+    words = [w for s in talk.steps for w in s.words if w not in ("watch", "stop", "start", "send")]
+    for lead in ([["detect"]] if _objects(talk.request) else [[], ["detect", "object"]]):
+        step = _Step(_ONCE.sub("", talk.request), things, lead + words)
+        ranked = _scores(step, tools)
+        if ranked and ranked[0][0] >= _ENOUGH: return ranked[0][1], step
 
 def _judge(outcome: _Outcome, talk: _Talk) -> tuple:
     "What was seen, and whether it should be told."
     told = " ".join(_say(outcome, talk))
     good = [m.result for m in outcome.made if not m.error]
-    try: condition = _condition(talk.request)
+    try: wanted = _conditions(talk.request)
     except LookupError as e: return f"{told} I can't tell {e}.", False
-    if condition is None: return told, bool(good)
-    met = any(condition.holds(_measure(condition, result), condition.n) for result in good if _measure(condition, result) is not None)
-    return f"{told} ({'That is' if met else 'Not'} {condition}.)" if good else told, met
-
-def _measure(condition: _Condition, result):
-    "The number in `result` that `condition` is about, `None` if there is none."
-    if isinstance(result, (int, float)): return result
-    return _number_of(condition.noun, result) if isinstance(result, dict) else None
+    if not wanted: return told, bool(good)
+    met = [c for c in wanted if any(c.met_by(result) for result in good)]
+    waits = f"You asked for {_listed(met)}." if met else f"The watch waits for {_listed(wanted)}."
+    return f"{told} {waits}" if good else told, bool(met)
 
 # %% ../../nbs/core/offline.ipynb #f7f1d060
 def _pictures_sent(msg) -> list:
@@ -1132,7 +1229,7 @@ _LARGEST = 64 * 2**20  # bytes in a request
 
 class _Handler(BaseHTTPRequestHandler):
     "Speaks HTTP for an `OfflineServer`."
-    protocol_version, timeout = "HTTP/1.1", 30
+    protocol_version, timeout, disable_nagle_algorithm = "HTTP/1.1", 30, True
 
     def log_message(self, *args): pass
 

@@ -40,6 +40,7 @@ def _kill(process):
     except ProcessLookupError: pass
     process.wait()
 
+# %% ../../nbs/utils/bash_command.ipynb #7c177814
 def _read(process, output, deadline):
     "Read until the output ends, or the process has ended and is silent. False when the deadline came first."
     with selectors.DefaultSelector() as ready:
@@ -69,12 +70,13 @@ def _run(argv, timeout, limit, **kwargs):
             if process.poll() is None: _kill(process)
     return _worded(str(output), end)
 
+# %% ../../nbs/utils/bash_command.ipynb #c8e5f27c
 def _worded(text, end):
     if not end: return text or "[exit code 0, no output]"
     return f"{text.rstrip()}\n[{end}]".lstrip()
 
 # %% ../../nbs/utils/bash_command.ipynb #69556e49
-_LIMITS = {"-v": 2 * 2**20, "-f": 2**18, "-u": 256, "-n": 256, "-c": 0}  # KiB of memory, KiB of a file, processes, open files, core dumps
+_LIMITS = {"-v": 2**20, "-f": 2**18, "-u": 256, "-n": 256, "-c": 0}  # KiB of memory, KiB of a file, processes, open files, core dumps
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/etc/passwd", "/etc/group")
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
 
@@ -91,7 +93,7 @@ def _bwrap(command, folder):
     here = Path.cwd() if folder.is_relative_to(Path.cwd()) else folder
     system = [part for path in _SYSTEM if os.path.lexists(path) for part in ("--ro-bind", os.path.realpath(path), path)]
     env = [part for name, value in _ENV.items() for part in ("--setenv", name, value)]
-    return ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system,
+    return [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system,
             "--proc", "/proc", "--dev", "/dev", *_scratch("/dev/shm"), "--remount-ro", "/dev", *_scratch("/tmp"),
             "--dir", str(here), "--bind", str(folder), str(folder), "--remount-ro", "/",
             "--chdir", str(here), "--clearenv", *env, "bash", "-c", _limited(command)]
@@ -101,7 +103,7 @@ def _bwrap(command, folder):
 def sandbox_works() -> bool:
     "Can this machine run a command in bubblewrap? Tried once, by running one."
     if not shutil.which("bwrap"): return False
-    try: return subprocess.run(_bwrap("exit 42", data_dir().resolve()), capture_output=True, timeout=10).returncode == 42
+    try: return subprocess.run(_bwrap("exit 42", data_dir().resolve()), env={}, capture_output=True, timeout=10).returncode == 42
     except (OSError, subprocess.TimeoutExpired): return False
 
 # %% ../../nbs/utils/bash_command.ipynb #26f9bd72
@@ -109,7 +111,7 @@ def _sandboxed(command, timeout, limit):
     if not sandbox_works():
         raise PolicyError("There is no working sandbox (bubblewrap) on this machine, so no command was run. "
                           "Use the other tools, or ask the person to install bubblewrap or to call llmcam.trust().")
-    return _run(_bwrap(command, data_dir().resolve()), timeout, limit)
+    return _run(_bwrap(command, data_dir().resolve()), timeout, limit, env={})
 
 def _on_host(command, timeout, limit):
     return _run([shutil.which("bash") or "/bin/sh", "-c", command], timeout, limit)

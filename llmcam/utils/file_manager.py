@@ -43,6 +43,7 @@ def unique_path(
     "The first path like `path` that does not exist yet."
     return next(p for p in _candidates(Path(path)) if not p.exists())
 
+# %% ../../nbs/utils/file_manager.ipynb #781f6b95
 def capture_path(
     place: str,                      # Where the camera looks
     time: datetime | None = None,    # When, as the clock of that place shows it; now if `None`
@@ -90,6 +91,7 @@ def list_detection_files(
     "List the paths of the pictures with detected objects drawn on them, oldest first."
     return _list("detection", limit)
 
+# %% ../../nbs/utils/file_manager.ipynb #ab02e5b2
 def list_plot_files(
     limit: int = 200,  # Most paths to list; the newest are kept
 ) -> str:              # One path a line

@@ -29,13 +29,36 @@ from ..core.policy import current_policy, get_policy
 class StreamStopped(RuntimeError):
     "A watch that has been stopped tried to speak."
 
+# %% ../../nbs/utils/notification.ipynb #7f9d5b92
 _stream: ContextVar = ContextVar("llmcam_stream", default=None)
 
 def current_stream() -> "StreamThread | None":  # The watch, `None` outside of any
     "The watch in whose sub-conversation this call happens."
     return _stream.get()
 
-# %% ../../nbs/utils/notification.ipynb #7f9d5b92
+# %% ../../nbs/utils/notification.ipynb #090b78ff
+def _unattended(policy):
+    "`policy` for a conversation that nobody looks at: no programs, nobody to ask."
+    return replace(policy, allow_exec=False, approve=None, shell="off")
+
+def _pause(seconds):
+    "An interval that makes sense: a hundredth of a second to a week, whatever a model may send."
+    return min(seconds, 7 * 86400.0) if (seconds := float(seconds)) > 0.01 else 0.01
+
+# %% ../../nbs/utils/notification.ipynb #1b773cb8
+def _guarded(tool):
+    "`tool`; if it is the one that speaks, a copy that is silent once its watch has been stopped."
+    send = getattr(tool, "func", None)
+    if send is None or tool["function"]["name"] != "send_notification": return tool
+    @wraps(send)
+    def guarded(*args, **kwargs):
+        words = next(iter((*args, *kwargs.values())), "")
+        return current_stream().say(lambda msg: send(*args, **kwargs), words) if current_stream() else send(*args, **kwargs)
+    tool = tool.copy()
+    tool.func = guarded
+    return tool
+
+# %% ../../nbs/utils/notification.ipynb #29395dac
 class StreamThread:
     "A conversation that runs again every `interval` seconds in the background, until it is stopped, stops itself, or has spent its looks."
     def __init__(self,
@@ -50,17 +73,13 @@ class StreamThread:
         max_ticks: int = 8640,   # Looks before it ends by itself: a day at ten seconds
         memory: int = 5,         # Notifications that it remembers
     ):
-        self.thread_id, self.tools, self.messages = thread_id, list(tools), list(messages)
-        self.interval, self.max_ticks, self.client, self.model = max(float(interval), 0.01), max_ticks, client, model
+        self.thread_id, self.tools, self.messages = thread_id, [_guarded(tool) for tool in tools], list(messages)
+        self.interval, self.max_ticks, self.client, self.model = _pause(interval), max_ticks, client, model
         self.policy = _unattended(policy or current_policy() or get_policy())
         self.ticks = self.failures = 0
         self.said, self.last_error = deque(maxlen=memory), None
-        self._stopping, self._leaving, self._speaking = Event(), False, RLock()
+        self._stopping, self._leaving, self._speaking, self._at_hand = Event(), False, RLock(), []
         self._thread = Thread(target=copy_context().run, args=(self._run,), name=f"watch {thread_id}", daemon=True)
-
-def _unattended(policy):
-    "`policy` for a conversation that nobody looks at: no programs, nobody to ask."
-    return replace(policy, allow_exec=False, approve=None, shell="off")
 
 # %% ../../nbs/utils/notification.ipynb #d9bc85b3
 def _remembered(said):
@@ -71,14 +90,16 @@ def _remembered(said):
             "Look again with the tools now. Call send_notification only for what the user asked to hear and has not heard, "
             "call stop_notification when the watch has done its work, and otherwise just answer that there is nothing new.")
 
+# %% ../../nbs/utils/notification.ipynb #8ade555b
 @patch
 def tick(self: StreamThread):
     "Look once: run the conversation to its answer, and forget it."
     self.ticks += 1
     token = _stream.set(self)
     messages = [*self.messages, form_msg("system", _remembered(list(self.said)))]
+    tools = self._at_hand = list(self.tools)
     try:
-        complete(messages, list(self.tools), client=self.client, model=self.model, policy=self.policy, budget=Budget(turns=12))
+        complete(messages, tools, client=self.client, model=self.model, policy=self.policy, budget=Budget(turns=12, calls=32))
         self._recovered()
     except Exception as e: self._failed(e)
     finally: _stream.reset(token)
@@ -90,10 +111,12 @@ def _announce(self: StreamThread, text):
     call = {"id": "watch", "type": "function", "function": {"name": "send_notification", "arguments": json.dumps({"msg": text})}}
     if not self._stopping.is_set(): fn_exec(call, self.tools, policy=self.policy)
 
+# %% ../../nbs/utils/notification.ipynb #0ede243a
 @patch
 def _failed(self: StreamThread, error):
     self.failures, self.last_error = self.failures + 1, error
-    if self.failures == 1: self._announce(f"The watch cannot look at the moment ({error}). It keeps trying.")
+    why = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if self.failures == 1: self._announce(f"The watch cannot look at the moment ({why}). It keeps trying.")
 
 @patch
 def _recovered(self: StreamThread):
@@ -113,6 +136,7 @@ def say(self: StreamThread,
         self.said.append((datetime.now(timezone.utc), msg))
         return result
 
+# %% ../../nbs/utils/notification.ipynb #486bd72e
 @patch
 def stop(self: StreamThread):
     "End the watch. Returns at once; nothing is sent after that. Called by the watch itself, it ends after the look it is in."
@@ -120,6 +144,7 @@ def stop(self: StreamThread):
         self._leaving = True
         return
     self._stopping.set()
+    self._at_hand.clear()  # a look that is under way finds no tools any more
     if self._speaking.acquire(timeout=0.05): self._speaking.release()
 
 # %% ../../nbs/utils/notification.ipynb #3c87e6b4
@@ -145,6 +170,7 @@ def start(self: StreamThread):
     self._thread.start()
     return self
 
+# %% ../../nbs/utils/notification.ipynb #505394c6
 @patch
 def is_alive(self: StreamThread) -> bool:
     "Is it still looking?"
@@ -175,6 +201,7 @@ def _only_looks(tool):
     return not (function["name"] in _OWN or metadata.get("service") in _NEVER or metadata.get("level") in ("exec", "write")
                 or str(metadata.get("method", "get")).lower() not in ("get", "head"))
 
+# %% ../../nbs/utils/notification.ipynb #86aa51c4
 def looking_tools(
     tools: list,  # The tools of a conversation
 ) -> list:        # Those that a watch may call
@@ -189,6 +216,7 @@ def send_notification(
     print(f">> Notification: {msg}")
     return "Notification sent"
 
+# %% ../../nbs/utils/notification.ipynb #bc69a05b
 _print_notification = send_notification
 
 def stream_message(
@@ -199,6 +227,7 @@ def stream_message(
 
 _started: list = []  # The running streams that the default starter made
 
+# %% ../../nbs/utils/notification.ipynb #48ecd49b
 def default_stream_starter(
     tools: list,     # What the sub-conversation may call
     messages: list,  # What it starts from
@@ -210,6 +239,7 @@ def default_stream_starter(
     _started[:] = [*(other for other in _started if other.is_alive()), stream]
     return stream
 
+# %% ../../nbs/utils/notification.ipynb #68489311
 def default_stream_stopper():
     "Stop the notification stream: the one that asks or, asked from outside, every one that the default starter started."
     asking = current_stream()
@@ -217,12 +247,14 @@ def default_stream_stopper():
     return "Notification stream stopped"
 
 # %% ../../nbs/utils/notification.ipynb #26457c2c
-def _guarded(send):
-    "`send` as a watch may use it: silent once the watch has been stopped."
-    def guarded(msg: str, *args, **kwargs):
-        stream, say = current_stream(), lambda msg: send(msg, *args, **kwargs)
-        return stream.say(say, msg) if stream else say(msg)
-    return wraps(send if isfunction(send) or ismethod(send) else send_notification)(guarded)
+def _sender_tool(send):
+    "The tool that speaks through `send`, whatever kind of callable that is."
+    def send_notification(
+        msg: str,  # Notification message to send
+    ):
+        "Send a notification with a message to the user."
+        return send(msg)
+    return _named(function_schema(send if isfunction(send) or ismethod(send) else send_notification), "send_notification")
 
 def _named(tool, name):
     "`tool`, under the name that the sub-conversation knows it by."
@@ -241,7 +273,7 @@ def notification_stream_core(
     **options,                            # More for `StreamThread`, with the default starter
 ) -> str:                                 # What happened
     "Start a sub-conversation that watches what `messages` describe, with the tools that only look and two of its own."
-    send = send_notification_schema or _named(function_schema(_guarded(send_notification or _print_notification)), "send_notification")
+    send = send_notification_schema or _sender_tool(send_notification or _print_notification)
     stop = stream_stopper_schema or _named(function_schema(stream_stopper or default_stream_stopper), "stop_notification")
     start = stream_starter or (lambda tools, messages: default_stream_starter(tools, messages, **options))
     start([*looking_tools(tools), send, stop], list(messages))
@@ -252,6 +284,7 @@ _MESSAGES = {"type": "array", "items": {"type": "object", "required": ["role", "
     "role": {"type": "string", "enum": ["system", "user", "assistant"]}, "content": {"type": "string"}}}}
 _HOSTS = ("session_id", "tools")
 
+# %% ../../nbs/utils/notification.ipynb #d7bfc7f2
 def process_notification_schema(
     start_notifications_stream: Callable,  # Function that starts a stream, with a parameter `messages`
 ) -> dict:                                 # Its tool

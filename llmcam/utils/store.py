@@ -16,7 +16,7 @@ from threading import RLock
 
 from ..core.fn_to_schema import bind_arguments, function_schema
 from ..core.oas_to_schema import api_schema, load_oas
-from ..core.policy import PolicyError, confine, current_policy
+from ..core.policy import PolicyError, current_policy
 
 # %% ../../nbs/utils/store.ipynb #37d911b9
 _changing = RLock()
@@ -48,6 +48,7 @@ def _rename(tool, name):
         tool.func = None
     function["name"] = name
 
+# %% ../../nbs/utils/store.ipynb #3e95379e
 def execute_renamed(
     function_name: str,  # The name that the model called
     module: str,         # Module of the function
@@ -81,6 +82,7 @@ def _mentions(tool, only):
     text = f"{_name(tool)} {tool['function'].get('description', '')} {_metadata(tool).get('url', '')}".lower()
     return any(word in text for word in only.lower().replace(",", " ").split())
 
+# %% ../../nbs/utils/store.ipynb #cc648c6d
 def add_api_tools(
     tools: list,                  # Tools to add to, changed in place
     service_name: str,            # Short name for the service, used to remove its tools again
@@ -91,7 +93,6 @@ def add_api_tools(
 ) -> str:                         # What was added, or why not
     "Add the operations of a REST API as tools, from its OpenAPI document. Use it when the user names an API that no present tool covers."
     oas_url = oas_url or f"{base_url.rstrip('/')}/swagger/openapi.json"
-    if oas_destination: oas_destination = str(confine(oas_destination))
     new = api_schema(base_url, load_oas(oas_url, oas_destination), service_name=service_name)
     if only: new = [tool for tool in new if _mentions(tool, only)]
     return _added(service_name, _install(tools, service_name, new))
@@ -102,6 +103,7 @@ def _allowed(dotted, policy):
     raise PolicyError(f"{dotted!r} is not in a module that a model may make tools of ({', '.join(policy.modules) or 'none'}). "
                       "The person can allow it with ToolPolicy(modules=(...,)), or add it by calling add_function_tools.")
 
+# %% ../../nbs/utils/store.ipynb #5c9b948f
 def _find(dotted, policy):
     "The function at `dotted`, if `policy` lets a model have it."
     _allowed(dotted, policy)
@@ -125,18 +127,20 @@ _OFFERED = {f"llmcam.{module}.{name}" for module, names in {
     "utils.file_manager": "download_file list_image_files list_detection_files list_plot_files",
 }.items() for name in names.split()}
 
+# %% ../../nbs/utils/store.ipynb #59952f52
 def _level(func, policy):
     "The level a function declares as `tool_level`; for a model, what llmcam does not offer counts as exec."
     declared, home = getattr(func, "tool_level", None), _home(func)
     if declared or policy is None: return declared
     return "exec" if home.startswith("llmcam.") and home not in _OFFERED else None
 
-# %% ../../nbs/utils/store.ipynb #59952f52
+# %% ../../nbs/utils/store.ipynb #02c53729
 def _function_tool(dotted, service, policy):
     func = _find(dotted, policy)
     level = _level(func, policy)
     return function_schema(func, service_name=service, **({"level": level} if level else {}))
 
+# %% ../../nbs/utils/store.ipynb #f3f37c3d
 def add_function_tools(
     tools: list,                # Tools to add to, changed in place
     service_name: str,          # Short name for this group of functions, used to remove them again
@@ -183,6 +187,7 @@ def _call(func, given, *first):
     bare = partial(func, *first) if first else func
     return func(*first, **bind_arguments(bare, {name: value for name, value in given.items() if name in known}))
 
+# %% ../../nbs/utils/store.ipynb #cd1c3abb
 def execute_handler_core(
     tools: list,         # The list to change
     function_name: str,  # Function to run

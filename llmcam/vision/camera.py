@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from ..core.net import NetError, check_url, fetch
 from ..core.policy import PolicyError, confine, current_policy, data_dir
 from ..utils.file_manager import capture_path, safe_name, write_new
-from .stream import MAX_PIXELS, CameraError, StreamReader
+from .stream import MAX_PIXELS, NETWORK, CameraError, StreamReader, decoder
 
 # %% ../../nbs/vision/camera.ipynb #c30e9cd2
 _all_ = ["CameraError"]
@@ -33,7 +33,8 @@ _all_ = ["CameraError"]
 # %% ../../nbs/vision/camera.ipynb #b670e785
 def _utc_now(): return datetime.now(timezone.utc)
 
-@dataclass
+# %% ../../nbs/vision/camera.ipynb #6447ce05
+@dataclass(eq=False)
 class Frame:
     "One picture of one camera."
     image: "np.ndarray"                                 # (height, width, 3), RGB, uint8
@@ -65,6 +66,7 @@ def _jpeg(image, quality=95, **kwargs):
     Image.fromarray(image).save(out, "JPEG", quality=quality, **kwargs)
     return out.getvalue()
 
+# %% ../../nbs/vision/camera.ipynb #0cb4e44b
 @patch
 def thumbnail(
     self: Frame,
@@ -76,6 +78,7 @@ def thumbnail(
     picture.thumbnail((width, 4 * width))
     return _array(picture)
 
+# %% ../../nbs/vision/camera.ipynb #d74b721f
 @patch
 def _repr_jpeg_(self: Frame): return _jpeg(self.thumbnail(), quality=80)
 
@@ -119,6 +122,7 @@ def _stamped(frame):
     if encoded[:4] == b"\x89PNG": return _png_with(encoded, exif), ".png"
     return _jpeg(frame.image, exif=exif), ".jpg"
 
+# %% ../../nbs/vision/camera.ipynb #5b43c8bf
 @patch
 def save(
     self: Frame,
@@ -142,6 +146,7 @@ def _opened(content):
     except Image.DecompressionBombError: raise CameraError(f"has more than {MAX_PIXELS:,} pixels") from None
     except Exception as e: raise CameraError(f"is a damaged image: {e}") from e
 
+# %% ../../nbs/vision/camera.ipynb #5d974f7a
 def _not_an_image(content):
     "What to say about a text that came in place of a picture."
     text = content[:4000].decode(errors="replace")
@@ -149,22 +154,21 @@ def _not_an_image(content):
     what = "a web page" if re.search(r"<(!doctype\s+html|html|head|body)", text, re.I) else "text"
     return f"answered with {what} instead of an image" + (f": {title[1][:80]!r}" if title else "")
 
-# %% ../../nbs/vision/camera.ipynb #5d974f7a
+# %% ../../nbs/vision/camera.ipynb #859faa03
 def _is_cut_off(content):
     "Does a JPEG end before its picture does? Its last scan must be followed by an end marker."
     return content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
 
+# %% ../../nbs/vision/camera.ipynb #943ccefe
 def decode_image(
     content: bytes,  # The file: JPEG, PNG, WebP, BMP, TIFF or GIF
 ) -> "np.ndarray":   # (height, width, 3), RGB, uint8, the right way up
     "Decode a picture completely, or raise `CameraError`."
-    from PIL import ImageOps
     picture = _opened(content)
     if picture.width * picture.height > MAX_PIXELS:
         raise CameraError(f"is {picture.width} x {picture.height} and has more than {MAX_PIXELS:,} pixels")
     if _is_cut_off(content): raise CameraError("is a JPEG that was cut off before its end")
-    try: return _array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except Exception as e: raise CameraError(f"is a damaged image: {e}") from e
+    return decoder(content)
 
 # %% ../../nbs/vision/camera.ipynb #901cf361
 def _read_exif(content):
@@ -176,8 +180,8 @@ def _read_exif(content):
 
 def _text(value):
     value = value.encode("latin-1", "replace") if isinstance(value, str) else bytes(value)
-    if value.startswith(b"UNICODE\0"): return value[8:].decode("utf-16-be", "replace")
-    return value.decode(errors="replace").strip("\0 ")
+    if value.startswith(b"UNICODE\0"): return value[8:408].decode("utf-16-be", "replace")
+    return value[:200].decode(errors="replace").strip("\0 ")
 
 # %% ../../nbs/vision/camera.ipynb #5e3ab732
 _NAME = re.compile(r"cap_(\d{4}\.\d\d\.\d\d_\d\d-\d\d-\d\d)_(.+?)(-\d+)?$")
@@ -190,6 +194,7 @@ def _from_name(path):
         except ValueError: pass
     return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc), path.stem
 
+# %% ../../nbs/vision/camera.ipynb #6994b4d5
 def _provenance(path, content):
     "Time, place and source of the picture file `path`; the source is empty if the file does not tell."
     (when, place), tags = _from_name(path), _read_exif(content)
@@ -199,7 +204,7 @@ def _provenance(path, content):
     except ValueError: pass
     return when, _text(tags.get(_DESCRIPTION, place)), _text(tags.get(_COMMENT, b""))
 
-# %% ../../nbs/vision/camera.ipynb #6994b4d5
+# %% ../../nbs/vision/camera.ipynb #1296980a
 _MAX_BYTES = 64 * 2**20
 
 def _read_file(path):
@@ -208,6 +213,7 @@ def _read_file(path):
     if path.stat().st_size > _MAX_BYTES: raise CameraError(f"{path} is larger than {_MAX_BYTES >> 20} MiB")
     return path.read_bytes()
 
+# %% ../../nbs/vision/camera.ipynb #88e05026
 def _load(path, **kwargs):
     content = _read_file(path)
     when, place, source = _provenance(path, content)
@@ -215,6 +221,7 @@ def _load(path, **kwargs):
     except CameraError as e: raise CameraError(f"{Path(path).name} {e}") from e
     return Frame(image, source or str(path), place, when, path=Path(path), encoded=content, **kwargs)
 
+# %% ../../nbs/vision/camera.ipynb #532f642f
 @patch(cls_method=True)
 def load(
     cls: Frame,
@@ -250,6 +257,7 @@ def _http_kind(uri):
     if _YOUTUBE.search(parts.hostname or ""): return "youtube"
     return "stream" if _VIDEO.search(parts.path) or _MJPEG.search(uri) else "snapshot"
 
+# %% ../../nbs/vision/camera.ipynb #4f576f5e
 def _kind_name(uri):
     "Which entry of the registry serves `uri`."
     scheme = (found := _SCHEME.match(uri)) and found[1].lower()
@@ -284,12 +292,14 @@ def _local(uri):
     path = Path(unquote(re.sub(r"^file:(//)?", "", uri)) if uri.startswith("file:") else uri).expanduser()
     return path if _is_named(uri) else confine(path)
 
+# %% ../../nbs/vision/camera.ipynb #3b6a769f
 def _pictures(path):
     "The pictures that `path` stands for: itself, those in the folder, or those that match the pattern."
     if path.is_dir(): return sorted(p for p in path.iterdir() if _PICTURE.search(p.name))
     if path.exists() or not re.search(r"[*?\[]", path.name): return [path]
     return sorted(p for p in path.parent.glob(path.name) if _PICTURE.search(p.name))
 
+# %% ../../nbs/vision/camera.ipynb #f37ddb35
 @camera_kind("pictures")
 class PictureCamera:
     "Pictures on disk, one after the other."
@@ -311,13 +321,18 @@ def _modified(headers):
     except (ValueError, TypeError): return None
     return when if when <= _utc_now() else None
 
+_ENDLESS = " If it is a stream that never ends, name it mjpeg:<address>."
+
+# %% ../../nbs/vision/camera.ipynb #e9103116
 @camera_kind("snapshot")
 class SnapshotCamera:
     "An http(s) address that answers with one picture."
     def __init__(self, uri, timeout): self.timeout, (self.url, self.auth) = timeout, _credentials(uri)
 
     def read(self):
-        reply = fetch(self.url, auth=self.auth, timeout=self.timeout, max_bytes=_MAX_BYTES)
+        try: reply = fetch(self.url, auth=self.auth, timeout=self.timeout, max_bytes=_MAX_BYTES)
+        except PolicyError: raise
+        except NetError as e: raise CameraError(f"{e}{_ENDLESS if re.search('did not answer|more than the', str(e)) else ''}") from e
         if reply.status != 200: raise CameraError(f"{_public(self.url)} answered with status {reply.status}")
         try: image = decode_image(reply.content)
         except CameraError as e: raise CameraError(f"{_public(self.url)} {e}") from e
@@ -335,6 +350,7 @@ def _links(playlist, base):
     named = [line for line in lines if not line.startswith("#")] + [u for line in lines for u in _URI_IN_TAG.findall(line)]
     return [urljoin(base, link) for link in named]
 
+# %% ../../nbs/vision/camera.ipynb #3a7ffc3a
 def _check_playlist(url, timeout, left=8):
     "Check the addresses in the playlist at `url` and in the playlists that it names."
     reply = fetch(url, timeout=timeout, max_bytes=2**20)
@@ -342,15 +358,18 @@ def _check_playlist(url, timeout, left=8):
         check_url(link)
         if left and ".m3u8" in link: left -= 1; _check_playlist(link, timeout, 0)
 
-def _check_stream(uri, timeout):
-    "Raise if a model may not have FFmpeg open `uri`."
-    check_url(uri, ("http", "https", "rtsp", "rtsps"))
-    if ".m3u8" in uri: _check_playlist(uri, timeout)
+# %% ../../nbs/vision/camera.ipynb #131f689a
+def _stream_options(uri, url, timeout):
+    "How FFmpeg may open `url`: checked before, and without redirects, if a model chose the camera `uri`."
+    if _is_named(uri): return None
+    check_url(url, ("http", "https", "rtsp", "rtsps"))
+    if ".m3u8" in url: _check_playlist(url, timeout)
+    return {**NETWORK, "max_redirects": "0"}
 
-# %% ../../nbs/vision/camera.ipynb #3a7ffc3a
+# %% ../../nbs/vision/camera.ipynb #3d5ffeb7
 class _StreamCamera:
     "A video source that a child process reads."
-    def __init__(self, target, timeout, name): self.reader = StreamReader(target, timeout, name=name)
+    def __init__(self, target, timeout, name, options=None): self.reader = StreamReader(target, timeout, options, name)
 
     def read(self):
         image, when, _ = self.reader.read()
@@ -358,14 +377,15 @@ class _StreamCamera:
 
     def close(self): self.reader.close()
 
+# %% ../../nbs/vision/camera.ipynb #53b2a2a7
 @camera_kind("stream", "rtsp", "rtsps", "rtmp", "rtmps", "mjpeg")
 class StreamCamera(_StreamCamera):
     "A live stream or a recorded video at an address."
     def __init__(self, uri, timeout):
         url = uri.removeprefix("mjpeg:")
-        if not _is_named(uri): _check_stream(url, timeout)
-        super().__init__(url, timeout, _public(url))
+        super().__init__(url, timeout, _public(url), _stream_options(uri, url, timeout))
 
+# %% ../../nbs/vision/camera.ipynb #9e4904c8
 @camera_kind("video")
 class VideoCamera(_StreamCamera):
     "A video file, looped as if it were live."
@@ -374,6 +394,7 @@ class VideoCamera(_StreamCamera):
         if not path.is_file(): raise CameraError(f"{path} is no file")
         super().__init__(str(path), timeout, path.name)
 
+# %% ../../nbs/vision/camera.ipynb #9aaf2728
 @camera_kind("usb")
 class UsbCamera(_StreamCamera):
     "A camera at this machine, by its number."
@@ -398,14 +419,16 @@ def _default_place(uri):
     rest = uri.partition(":")[2] if _SCHEME.match(uri) else uri
     return urlsplit(uri).hostname or safe_name(rest.partition("?")[0])
 
+# %% ../../nbs/vision/camera.ipynb #ff91b972
 class Camera:
     "A source of frames. Use it in a `with` block, or `close` it yourself."
     def __init__(self,
         uri: str | Path,          # Where the pictures come from
         place: str | None = None,  # What the camera looks at, if its frames should not say it themselves
         timeout: float = 5.0,      # Seconds that one frame may take
+        stale: float = 1800.0,     # Seconds after which a live camera's newest picture is old
     ):
-        self.uri, self.place, self.timeout = str(uri), place, timeout
+        self.uri, self.place, self.timeout, self.stale = str(uri), place, timeout, stale
         self.kind, self.source = _kind_name(self.uri), _public(self.uri)
         self.state, self.why, self.since, self.latest, self.seq = "new", "", _utc_now(), None, 0
         self._reader, self._lock = None, Lock()
@@ -417,7 +440,7 @@ class Camera:
         why = f" ({self.why})" if self.why else ""
         return f"Camera({self.source!r}, {self.state}{why} since {self.since:%H:%M:%S} UTC, {self.seq} frames)"
 
-# %% ../../nbs/vision/camera.ipynb #ff91b972
+# %% ../../nbs/vision/camera.ipynb #13a4b1eb
 @patch
 def _to(self: Camera, state, why=""):
     if state != self.state: self.since = _utc_now()
@@ -431,6 +454,7 @@ def close(self: Camera):
     _open_cameras.discard(self)
     self._to("closed")
 
+# %% ../../nbs/vision/camera.ipynb #dc110197
 @patch
 def _read(self: Camera):
     if self._reader is None: self._reader = _kind_class(self.kind)(self.uri, self.timeout)
@@ -453,7 +477,8 @@ def frame(self: Camera) -> Frame:
     finally: self._lock.release()
     self.seq, self.latest = self.seq + 1, found
     found.place, found.seq = self.place or found.place or _default_place(self.source), self.seq
-    self._to("online")
+    old = found.age > self.stale and self.kind not in ("pictures", "video")
+    self._to("stale", f"its newest picture is {found.age / 60:.0f} min old") if old else self._to("online")
     return found
 
 # %% ../../nbs/vision/camera.ipynb #254a58a0

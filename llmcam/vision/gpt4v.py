@@ -23,13 +23,21 @@ def encode_image(
     max_side: int = 1280,  # Longest side of what is sent, in pixels
 ) -> str:                  # A JPEG in base64
     "A picture as text, made smaller where it is larger than `max_side`."
+    frame = Frame.load(confine(path))
+    return base64.b64encode(_as_drawn(frame, max_side) or _small_jpeg(frame.image, max_side)).decode()
+
+# %% ../../nbs/vision/gpt4v.ipynb #b3d5e653
+def _as_drawn(frame, max_side):
+    "The file of a sample picture that need not be made smaller."
+    fits = max(frame.shape) <= max_side and frame.encoded[:2] == b"\xff\xd8"
+    return frame.encoded if fits and frame.source.startswith("sample:") else None
+
+def _small_jpeg(image, max_side):
     from PIL import Image
-    frame, encoded = Frame.load(confine(path)), io.BytesIO()
-    picture = Image.fromarray(frame.image)
+    picture, encoded = Image.fromarray(image), io.BytesIO()
     picture.thumbnail((max_side, max_side))
-    told = {"exif": Image.open(io.BytesIO(frame.encoded)).getexif()} if frame.source.startswith("sample:") else {}
-    picture.save(encoded, "JPEG", quality=88, **told)
-    return base64.b64encode(encoded.getvalue()).decode()
+    picture.save(encoded, "JPEG", quality=92)
+    return encoded.getvalue()
 
 # %% ../../nbs/vision/gpt4v.ipynb #0f29a7ca
 _client: ContextVar = ContextVar("llmcam_looks_with", default=(None, None))
@@ -44,6 +52,7 @@ def looking_with(
     try: yield
     finally: _client.reset(token)
 
+# %% ../../nbs/vision/gpt4v.ipynb #ba862dc0
 def _looker(client, model, facts=True):
     "The client and model to look with. The offline model borrows the detector's eyes."
     there, its_model = _client.get()
@@ -52,7 +61,7 @@ def _looker(client, model, facts=True):
     if getattr(client, "eyes", ...) is None: client = type(client)(eyes=detector_eyes(facts=facts))
     return client, model or os.environ.get("LLMCAM_MODEL") or _DEFAULT_MODEL
 
-# %% ../../nbs/vision/gpt4v.ipynb #ba862dc0
+# %% ../../nbs/vision/gpt4v.ipynb #d86e4f3c
 def _ask(path, text, client, model):
     "Put `text` and the picture to the client; give its answer."
     picture = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encode_image(path)}"}}
@@ -61,6 +70,7 @@ def _ask(path, text, client, model):
     if not (answer.choices and answer.choices[0].message.content): raise ModelError(f"{model} gave no answer about the picture. Ask again, or use detect_objects.")
     return answer.choices[0].message.content
 
+# %% ../../nbs/vision/gpt4v.ipynb #dff47b37
 def ask_image(
     question: str,           # What you want to know
     path: str,               # Picture to look at
@@ -83,6 +93,7 @@ def _json_texts(text):
     start, end = text.find("{"), text.rfind("}")
     if 0 <= start < end: yield text[start:end + 1]
 
+# %% ../../nbs/vision/gpt4v.ipynb #9b2974f0
 def parse_facts(
     text: str,  # What a model answered
 ) -> dict:      # The JSON object in it; empty if there is none
@@ -122,14 +133,19 @@ def _overlay(path):
     except CameraError: return {}  # most pictures carry no clock
     return {"timestamp": f"{when:%Y-%m-%d %H:%M:%S}", "location": place}
 
+# %% ../../nbs/vision/gpt4v.ipynb #2bc46241
+_USUAL = ("person", "car", "truck", "bus", "bicycle", "boat")
+
 def _time_of_day(image):
     light = image.mean()
     return "day" if light > 70 else "night" if light < 45 else "dusk"
 
+# %% ../../nbs/vision/gpt4v.ipynb #f70d00c2
 def _surroundings(path):
     light = _time_of_day(Frame.load(path).image)
     return {**_overlay(path), "time_of_day": light, "looked": "the object detector, which is not a vision model"}
 
+# %% ../../nbs/vision/gpt4v.ipynb #613a0583
 def detector_eyes(
     weights: str = None,  # Detector to look with; the usual choice if `None`
     conf: float = 0.25,   # Drop boxes less certain than this
@@ -142,6 +158,7 @@ def detector_eyes(
         with TemporaryDirectory() as folder:
             path = Path(folder) / "picture.jpg"
             path.write_bytes(picture)
-            counts = dict(detect(path, conf=conf, weights=weights).counts)
-            return {**counts, **_surroundings(path)} if facts else counts
+            found = detect(path, conf=conf, weights=weights)
+            usual = {name: 0 for name in _USUAL if name in found.classes}
+            return {**usual, **found.counts, **_surroundings(path)} if facts else dict(found.counts)
     return look

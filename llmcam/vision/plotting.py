@@ -10,25 +10,29 @@ import contextvars
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 from ..core.policy import confine
-from ..utils.file_manager import capture_path, list_plot_files, write_new
+from ..utils.file_manager import capture_path, write_new
 
 # %% ../../nbs/vision/plotting.ipynb #38f02215
-_IRREGULAR = {"people": "person", "men": "person", "women": "person", "children": "person", "pedestrian": "person", "buses": "bus", "lorry": "truck", "lorries": "truck", "ship": "boat", "ships": "boat", "vessel": "boat", "vessels": "boat", "bike": "bicycle", "bikes": "bicycle", "knives": "knife", "mice": "mouse", "sheep": "sheep"}
+_IRREGULAR = {
+    "people": "person", "men": "person", "women": "person", "children": "person", "pedestrian": "person", "buses": "bus",
+    "lorry": "truck", "ship": "boat", "vessel": "boat", "bike": "bicycle", "motorbike": "motorcycle", "knives": "knife", "mice": "mouse"}
 
 def _class_name(text):
     "What a detector calls it: lower case, singular."
     name = text.strip().lower()
     if name in _IRREGULAR: return _IRREGULAR[name]
-    if name.endswith("ies"): return name[:-3] + "y"
-    if name.endswith(("ches", "shes", "sses", "xes")): return name[:-2]
-    name = name[:-1] if name.endswith("s") and not name.endswith(("ss", "us", "is")) else name
+    if name.endswith("ies"): name = name[:-3] + "y"
+    elif name.endswith(("ches", "shes", "sses", "xes")): name = name[:-2]
+    elif name.endswith("s") and not name.endswith(("ss", "us", "is")): name = name[:-1]
     return _IRREGULAR.get(name, name)
 
 # %% ../../nbs/vision/plotting.ipynb #a11a194c
@@ -77,53 +81,64 @@ def _frame_of(path):
     except (CameraError, OSError): return None
     return frame if frame.source and frame.source != str(path) else None
 
+def _short(name): return name if len(name) < 34 else f"{name[:15]}…{name[-16:]}"
+
 def _labels(paths):
     "Text below each bar, and what all bars share."
     frames = [_frame_of(p) for p in paths]
-    if not all(frames): return [p.stem.removeprefix("cap_") if len(p.stem) < 34 else p.stem[:15] + "…" + p.stem[-16:] for p in paths], ""
+    if not all(frames): return [_short(p.stem.removeprefix("cap_")) for p in paths], ""
     places, times = [f.place for f in frames], [f.time.astimezone() for f in frames]
     same_place, same_day = len(set(places)) == 1, len({t.date() for t in times}) == 1
-    labels = ["\n".join(([] if same_place else [place]) + [f"{t:%H:%M:%S}" if same_day else f"{t:%d.%m. %H:%M}"]) for place, t in zip(places, times)]
-    return labels, ", ".join(([places[0]] if same_place else []) + ([f"{times[0]:%d.%m.%Y}"] if same_day else []))
+    clocks = [f"{t:%H:%M:%S}" if same_day else f"{t:%d.%m. %H:%M}" for t in times]
+    labels = clocks if same_place else [f"{place}\n{clock}" for place, clock in zip(places, clocks)]
+    return labels, ", ".join(places[:same_place] + [f"{t:%d.%m.%Y}" for t in times[:same_day]])
 
 # %% ../../nbs/vision/plotting.ipynb #9db806e3
 _TITLES, _COLOURS = {"gpt": "vision model", "yolo": "detector"}, {"gpt": "#d9822b", "yolo": "#2b6ca3"}
 
 def _panel(ax, method, counts, small):
     "Bars with numbers on them, and gaps that say that nobody knows."
-    known = [(i, c.n) for i, c in enumerate(counts) if c.n is not None]
-    bars = ax.bar([i for i, _ in known], [n for _, n in known], .72, color=_COLOURS[method])
+    known = {i: c.n for i, c in enumerate(counts) if c.n is not None}
+    bars = ax.bar(list(known), list(known.values()), .72, color=_COLOURS[method])
     ax.bar_label(bars, padding=2, fontsize=small, fontweight="bold")
-    top = max([n for _, n in known] + [1])
-    for i, c in enumerate(counts):
-        if c.n is None: ax.annotate("not\ncounted", (i, top * .04), ha="center", va="bottom", fontsize=small - 1, color="#888888", rotation=0 if len(counts) < 16 else 90)
-    ax.set(title=_TITLES[method], ylim=(0, top * 1.16 + .3), xlim=(-.7, len(counts) - .3))
-    ax.title.set(fontsize=11, ha="left", position=(0, 1))
+    top, leans = max([1, *known.values()]), 90 if len(counts) > 15 else 0
+    for i in set(range(len(counts))) - set(known):
+        ax.annotate("not\ncounted", (i, top * .04), ha="center", va="bottom", fontsize=small - 1, color="#888888", rotation=leans)
+    ax.set_title(_TITLES[method], loc="left", fontsize=11)
+    spare = max(0, 3 - len(counts)) / 2
+    ax.set(ylim=(0, top * 1.16 + .3), xlim=(-.7 - spare, len(counts) - .3 + spare))
     ax.yaxis.get_major_locator().set_params(integer=True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis="y", alpha=.25); ax.set_axisbelow(True)
-
-def _note(counts):
-    "Why pictures are missing, each reason once."
-    reasons = {}
-    for c in counts:
-        if c.n is None: reasons[c.why] = reasons.get(c.why, 0) + 1
-    return "; ".join(f"{n} not counted: {why}" for why, n in reasons.items())
+    ax.grid(axis="y", alpha=.25)
+    ax.set_axisbelow(True)
 
 # %% ../../nbs/vision/plotting.ipynb #c61b5ebd
+def _note(counts):
+    "Why pictures are missing, each reason once."
+    reasons = Counter(c.why for c in counts if c.n is None)
+    return "; ".join(f"{n} not counted: {why}" for why, n in reasons.items())
+
+def _set_ticks(ax, labels):
+    "Labels below the bars: level if they fit, else leaning, else upright, and not every one if there are very many."
+    n, longest = len(labels), max(len(line) for label in labels for line in label.split("\n"))
+    step, size = math.ceil(n / 66), 9 if n < 40 else 8
+    style = {} if n < 13 and longest < 10 else dict(rotation=40, ha="right", rotation_mode="anchor") if n < 21 else dict(rotation=90)
+    ax.set_xticks(range(0, n, step), labels[::step], fontsize=size, **style)
+
+# %% ../../nbs/vision/plotting.ipynb #b179462c
 def _figure(name, labels, shared, counted):
     "One panel for each method, one bar for each picture."
     from matplotlib.figure import Figure
     n, rows = len(labels), len(counted)
-    wide, small = min(24, max(6.0, 1.8 + .36 * n, 1.8 + (.85 * n if n < 13 else 0))), 9 if n < 40 else 8
+    wide = min(24, max(6, 1.8 + n * (.85 if n < 13 else .36)))
     figure = Figure((wide, 1.6 + 2.3 * rows), dpi=100, layout="constrained")
+    figure.get_layout_engine().set(w_pad=.12, h_pad=.1)
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     for ax, (method, counts) in zip(panels, counted.items()):
-        _panel(ax, method, counts, small)
-        if note := _note(counts): ax.set_xlabel(note if len(note) < 15 * wide else note[:int(15 * wide)] + "…", fontsize=8, color="#a03030", loc="left")
-    step, leans = math.ceil(n / 66), n >= 13 or max(map(len, "\n".join(labels).split("\n"))) > 9
-    panels[-1].set_xticks(range(0, n, step), labels[::step], fontsize=small, **(dict(rotation=90 if n > 20 else 40, ha="center" if n > 20 else "right", rotation_mode="default" if n > 20 else "anchor") if leans else {}))
-    figure.suptitle(f"Number of {name} in each picture" + (f" ({shared})" if shared else ""), fontsize=13, fontweight="bold")
+        _panel(ax, method, counts, 9 if n < 40 else 8)
+        ax.set_xlabel(shorten(_note(counts), int(15 * wide), placeholder=" …"), fontsize=8, color="#a03030", loc="left")
+    _set_ticks(panels[-1], labels)
+    figure.suptitle(f"{name}: number in each picture" + (f" ({shared})" if shared else ""), fontsize=13, fontweight="bold")
     return figure
 
 def _png(figure):
@@ -158,4 +173,4 @@ def plot_object(
     notes = {method: note for method, counts in counted.items() if (note := _note(counts))}
     if all(c.n is None for counts in counted.values() for c in counts): raise PlotError(f"Nothing could be counted. {'; '.join(f'{m}: {n}' for m, n in notes.items())}")
     path = write_new(capture_path(name, prefix="plot", suffix=".png"), _png(_figure(name, *_labels(paths), counted)))
-    return json.dumps({"path": str(path), **({"notes": notes} if notes else {})})
+    return json.dumps({"path": str(path)} | ({"notes": notes} if notes else {}))

@@ -69,12 +69,12 @@ _Light = namedtuple("_Light", "zenith horizon sun shade direction elevation nigh
 def _light(seed, t):
     "What the sun does at `t`: colours, direction, and how many lamps are on."
     hour = (12 + t / 3600) % 24
-    elevation = 23.4 + 29.8 * math.cos((hour - 12) * math.pi / 12)
-    zenith, horizon, sun, shade = (np.array([np.interp(elevation, _SKY[:, 0], _SKY[:, i + j]) for j in range(3)]) for i in (1, 4, 7, 10))
-    cover = .5 + .4 * math.sin(t / 5400 + seed)
-    around, up = (hour - 12) * math.pi / 12, math.radians(max(elevation, 4))
+    around, cover = (hour - 12) * math.pi / 12, .5 + .4 * math.sin(t / 5400 + seed)
+    elevation = 23.4 + 29.8 * math.cos(around)
+    zenith, horizon, sun, shade = np.array([np.interp(elevation, _SKY[:, 0], column) for column in _SKY[:, 1:].T]).reshape(4, 3)
+    up, night = math.radians(max(elevation, 4)), min(max(1 - (elevation - 1) / 7, 0), 1)
     direction = np.array([-math.sin(around) * math.cos(up), math.sin(up), -math.cos(around) * math.cos(up)])
-    return _Light(zenith, horizon, sun * (1 - .35 * cover), shade * (1 + .08 * cover), direction, elevation, float(np.clip(1 - (elevation - 1) / 7, 0, 1)), cover)
+    return _Light(zenith, horizon, sun * (1 - .35 * cover), shade * (1 + .08 * cover), direction, elevation, night, cover)
 
 # %% ../../nbs/vision/sample.ipynb #2abb091d
 def _shade(rgb, normal, light, glow=0.0):
@@ -113,7 +113,8 @@ def _fixed(xy): return np.round(np.asarray(xy) * 2**_FIX).astype(np.int32)
 class _Canvas:
     "An RGB picture and, pixel for pixel, the number of the object that painted it."
     def __init__(self, rgb, view, light):
-        self.rgb, self.view, self.light, self.own = rgb, view, light, 0  # own: whose paint it is when nobody is named
+        self.rgb, self.view, self.light = rgb, view, light
+        self.own, self.edge = 0, 16  # whose paint it is when nobody is named; OpenCV's LINE_AA
         self.ids, self.reach = np.zeros(rgb.shape[:2], np.uint8), {}
 
     def _grow(self, own, xy):
@@ -124,7 +125,7 @@ class _Canvas:
     def fill(self, pts, rgb, own):
         "Fill a polygon given in fixed-point pixels."
         import cv2
-        cv2.fillPoly(self.rgb, [pts], rgb, cv2.LINE_AA, _FIX)
+        cv2.fillPoly(self.rgb, [pts], rgb, self.edge, _FIX)
         cv2.fillPoly(self.ids, [pts], own, cv2.LINE_8, _FIX)
 
     def poly(self, xy, rgb, own=None):
@@ -136,7 +137,7 @@ class _Canvas:
         import cv2
         xy, own, w = np.asarray(xy), self.own if own is None else own, max(1, round(thick))
         if own: self._grow(own, np.concatenate([xy - w, xy + w]))
-        cv2.polylines(self.rgb, [_fixed(xy)], False, [float(c) for c in rgb], w, cv2.LINE_AA, _FIX)
+        cv2.polylines(self.rgb, [_fixed(xy)], False, [float(c) for c in rgb], w, self.edge, _FIX)
         cv2.polylines(self.ids, [_fixed(xy)], False, own, w, cv2.LINE_8, _FIX)
 
     def disc(self, centre, radius, rgb, own=None):
@@ -180,7 +181,8 @@ _Mesh = namedtuple("_Mesh", "points ends normals rgb glow")
 
 def _mesh(faces):
     "Faces packed into arrays, ready to be moved and shaded all at once."
-    return _Mesh(np.concatenate([f.points for f in faces]), np.cumsum([len(f.points) for f in faces]), *(np.array([getattr(f, k) for f in faces], float) for k in ("normal", "rgb", "glow")))
+    normals, rgb, glow = (np.array([getattr(f, k) for f in faces], float) for k in ("normal", "rgb", "glow"))
+    return _Mesh(np.concatenate([f.points for f in faces]), np.cumsum([len(f.points) for f in faces]), normals, rgb, glow)
 
 def _put(points, x, y, z, heading):
     "Local points (forward, up, sideways) put into the world."
@@ -205,23 +207,33 @@ _CARS = {  # length, width, waist, roof; glass house: rear and front at the wais
     "estate": (4.7, 1.82, .90, 1.52, -.97, .46, -.84, .12),
     "suv": (4.6, 1.90, 1.08, 1.74, -.97, .48, -.85, .18),
     "van": (4.9, 1.94, 1.12, 1.95, -.985, .80, -.97, .44)}
-_PAINTS = ((236, 238, 240), (198, 203, 208), (120, 126, 132), (52, 56, 62), (176, 34, 38), (30, 78, 160), (22, 110, 84), (236, 178, 36), (214, 98, 30), (96, 148, 196), (120, 24, 52), (206, 194, 168))
+_PAINTS = (
+    (236, 238, 240), (198, 203, 208), (120, 126, 132), (52, 56, 62), (176, 34, 38), (30, 78, 160),
+    (22, 110, 84), (236, 178, 36), (214, 98, 30), (96, 148, 196), (120, 24, 52), (206, 194, 168))
 _GLASS = (52, 66, 80)
+
+_PANES = {0: ((.07, .47), (.52, .93)), 1: ((.07, .93),), 2: ((.07, .48), (.53, .93)), 3: ((.08, .92),)}  # by side of the glass house
 
 @lru_cache(128)
 def _car_mesh(kind, paint):
     "The faces of a car in its own frame: forward, up, sideways."
     length, width, waist, roof, *house = _CARS[kind]
-    h, w = length / 2, width / 2
-    outline = [(-h, -w * .78), (-h * .93, -w), (h * .88, -w), (h, -w * .7), (h, w * .7), (h * .88, w), (-h * .93, w), (-h, w * .78)]
-    body = _loft([(x * .97, z * .97) for x, z in outline], outline, .22, waist * .62, paint) + _loft(outline, [(x * .975, z * .93) for x, z in outline], waist * .62, waist, paint)
+    h, w, sill = length / 2, width / 2, waist * .62
+    half = [(-h, -w * .78), (-h * .93, -w), (h * .88, -w), (h, -w * .7)]
+    outline = half + [(x, -z) for x, z in half[::-1]]
+    scaled = lambda kx, kz: [(x * kx, z * kz) for x, z in outline]
+    body = _loft(scaled(.97, .97), outline, .22, sill, paint) + _loft(outline, scaled(.975, .93), sill, waist, paint)
     r0, f0, r1, f1 = (v * h for v in house)
     cabin = _loft(_rect(r0, f0, w * .90), _rect(r1, f1, w * .72), waist, roof, paint)
-    panes = [_inset(cabin[i], _GLASS, a, b, .14, .86) for i, spans in ((0, ((.07, .47), (.52, .93))), (1, ((.07, .93),)), (2, ((.07, .48), (.53, .93))), (3, ((.08, .92),))) for a, b in spans]
-    wheels = [_disc_face(x * h, .33, s * w * 1.005, r, rgb) for x in (-.62, .62) for s in (-1, 1) for r, rgb in ((.36, (28, 28, 30)), (.19, (150, 152, 156)))]
-    return _mesh(body + wheels + _lamps(h, w, waist) + cabin + panes)
+    panes = [_inset(cabin[i], _GLASS, a, b, .14, .86) for i, spans in _PANES.items() for a, b in spans]
+    return _mesh(body + _wheels(h, w) + _lamps(h, w, waist) + cabin + panes)
 
 # %% ../../nbs/vision/sample.ipynb #a1afbed3
+def _wheels(h, w):
+    "Four tyres and their hubs."
+    rounds = ((.36, (28, 28, 30)), (.19, (150, 152, 156)))
+    return [_disc_face(x * h, .33, side * w * 1.005, r, rgb) for x in (-.62, .62) for side in (-1, 1) for r, rgb in rounds]
+
 def _lamps(h, w, waist):
     "Head lamps, tail lamps and number plates."
     def plate(x, z0, z1, y0, y1, rgb, glow=0.0):
@@ -235,11 +247,13 @@ def _lamps(h, w, waist):
 _HULLS = ((240, 242, 244), (34, 56, 104), (168, 36, 36), (28, 92, 92), (228, 226, 214), (44, 48, 54), (218, 128, 40))
 _WATER = -1.5  # metres below the quay
 
-def _hull(length, beam, freeboard, rgb, deck=(206, 178, 136), sole=None):
+def _hull(length, beam, freeboard, rgb, deck=(206, 178, 136), sole=(92, 38, 38)):
     "A pointed hull with a dark stripe at the waterline."
     h, b = length / 2, beam / 2
-    outline = lambda k: [(-h * k, -b * .74 * k), (-h * .3, -b * k), (h * .35, -b * .86 * k), (h * .78, -b * .42 * k), (h * k, 0), (h * .78, b * .42 * k), (h * .35, b * .86 * k), (-h * .3, b * k), (-h * k, b * .74 * k)]
-    stripe = _loft(outline(.93), outline(.95), 0, freeboard * .22, sole or (92, 38, 38))
+    half = [(-h, -b * .74), (-h * .3, -b), (h * .35, -b * .86), (h * .78, -b * .42)]
+    whole = half + [(h, 0)] + [(x, -z) for x, z in half[::-1]]
+    outline = lambda k: [(x * (k if abs(x) > h * .9 else 1), z * k) for x, z in whole]
+    stripe = _loft(outline(.93), outline(.95), 0, freeboard * .22, sole)
     return stripe + _loft(outline(.95), outline(1), freeboard * .22, freeboard, rgb, deck)
 
 def _cabin(x0, x1, w, y0, y1, rgb, panes=3, lid=None, rake=.06):
@@ -258,25 +272,32 @@ def _sail(points, rgb):
     p = np.array([(x, y, 0.0) for x, y in points])
     return [_Face(p + [0, 0, s * .02], rgb, np.array([0, .35, s * .94])) for s in (-1, 1)]
 
+# %% ../../nbs/vision/sample.ipynb #659fcdbc
+_WHITE, _CLOTHS = (244, 244, 242), ((250, 248, 240), (250, 248, 240), (242, 226, 196), (214, 74, 52), (70, 120, 186))
+
 def _sailing_boat(rng, rgb):
-    n, tall = rng.uniform(8, 10.5), rng.uniform(8.5, 11)
-    cloth = _pick(rng, ((250, 248, 240), (250, 248, 240), (242, 226, 196), (214, 74, 52), (70, 120, 186)))
-    rig = _mast(.08 * n, .9, tall, w=.07) + _sail([(.06 * n, 1.6), (-.42 * n, 1.7), (.06 * n, tall - .3)], cloth)
-    return _hull(n, n * .3, 1.0, rgb) + _cabin(-.2 * n, .2 * n, n * .08, 1.0, 1.45, (240, 240, 236)) + rig + _sail([(.46 * n, 1.2), (.12 * n, 1.3), (.1 * n, tall * .82)], (246, 244, 236))
+    n, tall, cloth = rng.uniform(8, 10.5), rng.uniform(8.5, 11), _pick(rng, _CLOTHS)
+    main = _sail([(.06 * n, 1.6), (-.42 * n, 1.7), (.06 * n, tall - .3)], cloth)
+    jib = _sail([(.46 * n, 1.2), (.12 * n, 1.3), (.1 * n, tall * .82)], _CLOTHS[0])
+    cabin = _cabin(-.2 * n, .2 * n, n * .08, 1.0, 1.45, _WHITE)
+    return _hull(n, n * .3, 1.0, rgb) + cabin + _mast(.08 * n, .9, tall, w=.07) + main + jib
 
 def _motor_boat(rng, rgb):
     n = rng.uniform(6.5, 9)
-    return _hull(n, n * .34, 1.15, rgb, (226, 222, 212)) + _cabin(-.22 * n, .24 * n, n * .12, 1.15, 2.35, (244, 244, 242), 2, (222, 226, 230), .2) + _mast(-.1 * n, 2.35, 3.2, w=.05)
+    cabin = _cabin(-.22 * n, .24 * n, n * .12, 1.15, 2.35, _WHITE, 2, (222, 226, 230), .2)
+    return _hull(n, n * .34, 1.15, rgb, (226, 222, 212)) + cabin + _mast(-.1 * n, 2.35, 3.2, w=.05)
 
 def _fishing_boat(rng, rgb):
     n = rng.uniform(9, 12)
-    return _hull(n, n * .34, 1.7, rgb, (150, 116, 84)) + _mast(-.34 * n, 1.7, 5.4, (238, 190, 60)) + _cabin(.0, .3 * n, n * .11, 1.7, 4.0, (238, 234, 222), 2, (184, 60, 44), .1) + _mast(.14 * n, 4, 6.3, w=.06)
+    masts = _mast(-.34 * n, 1.7, 5.4, (238, 190, 60)), _mast(.14 * n, 4, 6.3, w=.06)
+    house = _cabin(.0, .3 * n, n * .11, 1.7, 4.0, (238, 234, 222), 2, (184, 60, 44), .1)
+    return _hull(n, n * .34, 1.7, rgb, (150, 116, 84)) + masts[0] + house + masts[1]
 
 def _ferry(rng, rgb):
-    n = rng.uniform(24, 32)
-    band = _pick(rng, ((236, 238, 240), (246, 226, 120), (226, 236, 242)))
-    tiers = _cabin(-.44 * n, .30 * n, n * .105, 2.6, 5.0, (244, 245, 246), 11) + _cabin(-.38 * n, .22 * n, n * .095, 5.0, 7.2, band, 9)
-    return _hull(n, n * .25, 2.6, rgb, (120, 132, 128)) + tiers + _cabin(-.26 * n, -.14 * n, n * .04, 7.2, 9.4, rgb, 1) + _cabin(.04 * n, .18 * n, n * .08, 7.2, 9.0, (244, 245, 246), 4)
+    n, band = rng.uniform(24, 32), _pick(rng, ((236, 238, 240), (246, 226, 120), (226, 236, 242)))
+    decks = _cabin(-.44 * n, .30 * n, n * .105, 2.6, 5.0, _WHITE, 11) + _cabin(-.38 * n, .22 * n, n * .095, 5.0, 7.2, band, 9)
+    funnel, bridge = _cabin(-.26 * n, -.14 * n, n * .04, 7.2, 9.4, rgb, 1), _cabin(.04 * n, .18 * n, n * .08, 7.2, 9.0, _WHITE, 4)
+    return _hull(n, n * .25, 2.6, rgb, (120, 132, 128)) + decks + funnel + bridge
 
 # %% ../../nbs/vision/sample.ipynb #bddccb76
 _BOATS = dict(sail=_sailing_boat, motor=_motor_boat, fishing=_fishing_boat, ferry=_ferry)
@@ -288,7 +309,9 @@ def _boat_mesh(kind, *key):
     return _mesh(_BOATS[kind](rng, _pick(rng, _HULLS)))
 
 # %% ../../nbs/vision/sample.ipynb #4b36b233
-_COATS = ((200, 44, 48), (34, 88, 168), (240, 186, 44), (38, 42, 50), (240, 240, 236), (50, 128, 92), (146, 82, 156), (222, 122, 46), (124, 130, 138), (86, 168, 196))
+_COATS = (
+    (200, 44, 48), (34, 88, 168), (240, 186, 44), (38, 42, 50), (240, 240, 236),
+    (50, 128, 92), (146, 82, 156), (222, 122, 46), (124, 130, 138), (86, 168, 196))
 _LEGS = ((40, 46, 66), (28, 28, 32), (92, 84, 74), (60, 84, 124), (150, 138, 116))
 _SKINS = ((240, 200, 172), (222, 176, 140), (178, 126, 92), (122, 82, 58), (90, 60, 44))
 _HAIRS = ((38, 28, 24), (92, 62, 38), (196, 160, 96), (120, 116, 112), (150, 72, 40))
@@ -301,44 +324,59 @@ def _person(*key):
     return _Person(r.uniform(1.62, 1.9), _pick(r, _COATS), _pick(r, _LEGS), _pick(r, _SKINS), _pick(r, _HAIRS), r.random() < .35, r.random() < .4)
 
 # %% ../../nbs/vision/sample.ipynb #35eaadcc
+_COAT = ((-.075, .82), (.075, .82), (.09, .62), (.085, .45), (-.085, .45), (-.095, .64))  # sideways and up, in body heights
+_LONG_COAT = (*_COAT[:3], (.105, .34), (-.105, .34), _COAT[-1])
+_BAG = ((-.17, .78), (-.08, .80), (-.08, .58), (-.16, .57))
+_HAIR = ((.06, .955), (.03, 1.0), (-.03, 1.0), (-.062, .95), (-.055, .89), (-.02, .94))
+
+def _limbs(s, swing):
+    "Where one leg and one arm are, in body heights, for the side `s` and a swing of -1 to 1."
+    knee, heel = (.07 * s * swing + .02, .25), (.17 * s * swing - .03 * abs(swing), .03 + .03 * max(0, -s * swing))
+    leg = (0, .48), knee, heel, (heel[0] + .06, heel[1] - .01)
+    return leg, ((0, .78), (-.10 * s * swing, .62), (-.16 * s * swing + .05, .49))
+
 def _draw_person(canvas, who, x, z, toward, walked, own):
     "Someone at (x, z) who walks to the right (`toward` 1) or left (-1) and has gone `walked` metres."
     foot, size = canvas.view.project([x, 0, z]), canvas.view.scale(z) * who.height
-    side, swing = toward * canvas.view.mirror, math.sin(walked * 4.2)
-    at = lambda dx, dy: foot + np.array([dx * side, -dy]) * size
+    swing, across = math.sin(walked * 4.2), np.array([toward * canvas.view.mirror, -1]) * size
+    at = lambda points: foot + np.asarray(points) * across
     lit = lambda rgb, k=1.0: _shade(np.array(rgb) * k, np.array([0, .5, -.6]), canvas.light)
-    thick = size * .085
-    for s, k in ((-1, .8), (1, 1.0)):
-        knee, heel = at(.07 * s * swing + .02, .25), at(.17 * s * swing - .03 * abs(swing), .03 + .03 * max(0, -s * swing))
-        canvas.line([at(0, .48), knee, heel, heel + [side * size * .06, size * .01]], lit(who.legs, k), thick * 1.05, own)
-    arm = lambda s: [at(0, .78), at(-.10 * s * swing, .62), at(-.16 * s * swing + .05, .49)]
-    canvas.line(arm(-1), lit(who.coat, .7), thick * .8, own)
-    hem = .34 if who.long else .45
-    canvas.poly([at(-.075, .82), at(.075, .82), at(.09, .62), at(.085 + .02 * who.long, hem), at(-.085 - .02 * who.long, hem), at(-.095, .64)], lit(who.coat), own)
-    if who.bag: canvas.poly([at(-.17, .78), at(-.08, .80), at(-.08, .58), at(-.16, .57)], lit(who.legs, 1.3), own)
-    canvas.line(arm(1), lit(who.coat, .88), thick * .8, own)
-    canvas.line([at(0, .82), at(.005, .87)], lit(who.skin, .9), thick * .7, own)
-    canvas.disc(at(.012, .93), size * .068, lit(who.skin), own)
-    canvas.poly([at(.06, .955), at(.03, 1.0), at(-.03, 1.0), at(-.062, .95), at(-.055, .89), at(-.02, .94)], lit(who.hair), own)
+    (far_leg, far_arm), (leg, arm) = _limbs(-1, swing), _limbs(1, swing)
+    canvas.line(at(far_leg), lit(who.legs, .8), size * .089, own)
+    canvas.line(at(leg), lit(who.legs), size * .089, own)
+    canvas.line(at(far_arm), lit(who.coat, .7), size * .068, own)
+    canvas.poly(at(_LONG_COAT if who.long else _COAT), lit(who.coat), own)
+    if who.bag: canvas.poly(at(_BAG), lit(who.legs, 1.3), own)
+    canvas.line(at(arm), lit(who.coat, .88), size * .068, own)
+    canvas.line(at(((0, .82), (.005, .87))), lit(who.skin, .9), size * .06, own)
+    canvas.disc(at((.012, .93)), size * .068, lit(who.skin), own)
+    canvas.poly(at(_HAIR), lit(who.hair), own)
 
 # %% ../../nbs/vision/sample.ipynb #7b0b9f7e
 _HARBOUR = 42  # the seed of the harbour that the camera shows
 _LANE, _BAY, _MARKS, _QUAY = 25.6, 31.6, (28.9, 34.2), 44.0  # how far the lane, the bays, their lines and the edge of the quay are
 _Place = namedtuple("_Place", "seed view bays walks fairways slant")
 
-@lru_cache(16)
-def _place_of(seed, size):
-    "Where things are in the harbour with this seed."
-    r, (width, height) = _rng(seed, 1), size
+def _view_of(r, seed, width, height):
+    "Where the camera hangs."
     if seed == _HARBOUR: lift, pitch, zoom, mirror = 9.8, .150, .94, 1
     else: lift, pitch, zoom, mirror = r.uniform(8.4, 10.4), r.uniform(.13, .165), r.uniform(.88, 1.02), _pick(r, (1, -1))
-    view = _View(width, height, zoom * width, lift, pitch + .28 * (height / width - .5625), mirror)
+    return _View(width, height, zoom * width, lift, pitch + .28 * (height / width - .5625), mirror)
+
+@lru_cache(16)
+def _place_of(seed, size):
+    "Where things are in the harbour with this seed: walks and fairways as (distance, direction or speed, seconds between, ...)."
+    r = _rng(seed, 1)
+    view = _view_of(r, seed, *size)
     wide, shift = r.uniform(2.7, 3.0), r.uniform(-.8, .8)
     count = int(2 * (view.half(30) - 1.2) / wide)
     bays = tuple((i - (count - 1) / 2) * wide + shift for i in range(count))
-    near = float(_rays(view, height - 1, height)[1][0, 0]) + .5
-    walks = ((min(max(20.6, near), 22.0), _pick(r, (1, -1)), 17.0), (38.0, 1, 11.0), (41.6, -1, 13.0))
-    fairways = ((r.uniform(58, 62), 3.4, 23.0, ("sail", "motor", "fishing")), (r.uniform(84, 92), -4.6, 25.0, ("motor", "sail", "fishing", "sail")), (r.uniform(135, 160), 5.2, 37.0, ("ferry",)))
+    near = float(_rays(view, view.height - 1, view.height)[1][0, 0]) + .5
+    walks = (min(max(20.6, near), 22.0), _pick(r, (1, -1)), 17.0), (38.0, 1, 11.0), (41.6, -1, 13.0)
+    fairways = (
+        (r.uniform(58, 62), 3.4, 23.0, ("sail", "motor", "fishing")),
+        (r.uniform(84, 92), -4.6, 25.0, ("motor", "sail", "fishing", "sail")),
+        (r.uniform(135, 160), 5.2, 37.0, ("ferry",)))
     return _Place(seed, view, bays, walks, fairways, _pick(r, (0.0, 0.0, .35)))
 
 # %% ../../nbs/vision/sample.ipynb #d5dc52ce
@@ -424,68 +462,79 @@ def _people(place, t):
             yield _Thing("person", toward, (place.seed, 10, row, n), x, z + _rng(place.seed, 11, row, n).uniform(-.3, .3), 0.0, abs(x + 99))
 
 # %% ../../nbs/vision/sample.ipynb #32bfebe3
-_FACADES = ((236, 214, 160), (226, 178, 150), (204, 132, 104), (240, 236, 226), (196, 206, 200), (216, 190, 130), (176, 92, 76), (232, 222, 196), (158, 176, 190))
+_FACADES = (
+    (236, 214, 160), (226, 178, 150), (204, 132, 104), (240, 236, 226), (196, 206, 200),
+    (216, 190, 130), (176, 92, 76), (232, 222, 196), (158, 176, 190))
 _ROOFS = ((74, 66, 66), (122, 62, 50), (58, 66, 72), (88, 124, 112))
+_LAMPLIGHT = np.array((255, 214, 140))
 
-def _house(canvas, r, x, z, wide, tall):
-    "A house on the far shore: a front with windows, and a roof."
-    light, project = canvas.light, canvas.view.project
-    front, roof = _pick(r, _FACADES), _pick(r, _ROOFS)
-    quad = lambda x0, y0, x1, y1, k=0.0: project([(x0, y0, z), (x1, y0, z), (x1 - k, y1, z), (x0 + k, y1, z)])
-    to_us = np.array([0, .1, -1.0])
-    canvas.poly(quad(x, 0, x + wide, tall), _haze(_shade(front, to_us, light), light, z))
-    canvas.poly(quad(x - .6, tall, x + wide + .6, tall + r.uniform(2.5, 4.5), 1.8), _haze(_shade(roof, to_us, light), light, z))
-    floors, cells = max(2, int(tall / 3.6)), max(3, int(wide / 3.4))
-    for i in range(floors):
-        for j in range(cells):
-            left, low = x + (j + .28) * wide / cells, (i + .3) * tall / floors
-            lit = light.night * (r.random() < .45)
-            canvas.poly(quad(left, low, left + .46 * wide / cells, low + .5 * tall / floors), _haze(_shade((70, 84, 100), to_us, light) * (1 - lit) + np.array([255, 214, 140]) * lit, light, z))
+def _haze(rgb, light, z):
+    "What is left of a colour at a distance of `z` metres."
+    return np.asarray(rgb) + (light.horizon - rgb) * min(.8, z / 1500)
 
-def _haze(rgb, light, z): return np.asarray(rgb) + (light.horizon - rgb) * min(.8, z / 1500)
+def _tint(canvas, rgb, z, tilt=.1):
+    "A colour that faces us, and a little upwards, as it looks from here."
+    return _haze(_shade(rgb, np.array([0, tilt, -1.0]), canvas.light), canvas.light, z)
+
+def _upright(canvas, xy, z, rgb, lamp=0.0):
+    "Paint a flat thing that stands `z` metres away, given as (x, y); a `lamp` of 1 is lit."
+    colour = _tint(canvas, rgb, z) * (1 - lamp) + _LAMPLIGHT * lamp
+    canvas.poly(canvas.view.project([(x, y, z) for x, y in xy]), colour)
+
+def _box(x0, y0, x1, y1, lean=0.0): return (x0, y0), (x1, y0), (x1 - lean, y1), (x0 + lean, y1)
 
 # %% ../../nbs/vision/sample.ipynb #6e0d19ea
+def _house(canvas, r, x, z, wide, tall):
+    "A house on the far shore: a front with windows, and a roof."
+    front, roof = _pick(r, _FACADES), _pick(r, _ROOFS)
+    _upright(canvas, _box(x, 0, x + wide, tall), z, front)
+    _upright(canvas, _box(x - .6, tall, x + wide + .6, tall + r.uniform(2.5, 4.5), 1.8), z, roof)
+    floors, cells = max(2, int(tall / 3.6)), max(3, int(wide / 3.4))
+    high, broad = tall / floors, wide / cells
+    for i in range(floors):
+        for j in range(cells):
+            left, low = x + (j + .28) * broad, (i + .3) * high
+            _upright(canvas, _box(left, low, left + .46 * broad, low + .5 * high), z, (70, 84, 100), canvas.light.night * (r.random() < .45))
+
+# %% ../../nbs/vision/sample.ipynb #d78cf82b
 def _hills(canvas, r, z, base, swell, rgb, step=14):
     "A wooded ridge."
     half = canvas.view.half(z) * 1.1
     x = np.arange(-half, half + step, step)
     waves = sum(r.uniform(.3, 1) * np.sin(x / half * r.uniform(2, 9) + r.uniform(0, 6)) for _ in range(4))
     y = base + swell * (waves + 2) + r.uniform(0, swell * .25, len(x))
-    ridge = np.stack([x, y, np.full_like(x, z)], -1)
-    canvas.poly(canvas.view.project(np.concatenate([ridge, [[half * 1.2, _WATER, z], [-half * 1.2, _WATER, z]]])), _haze(_shade(rgb, np.array([0, .8, -.4]), canvas.light), canvas.light, z))
+    _upright(canvas, [*zip(x, y), (half * 1.2, _WATER), (-half * 1.2, _WATER)], z, rgb)
 
 def _trees(canvas, r, x, z, count, wide):
-    "A clump of trees."
+    "A clump of trees: each a dark crown and a lighter one."
     for _ in range(count):
         size, green = r.uniform(2.2, 4.2), np.array(_pick(r, ((58, 96, 52), (74, 112, 58), (48, 84, 56), (92, 118, 62))))
         at, zoom = x + r.uniform(0, wide), canvas.view.scale(z)
-        for k, up in ((.72, 0), (1.0, -.25)):
-            canvas.disc(canvas.view.project([at + up, size * (1.1 - up * .6), z]), size * zoom * (.9 if k < 1 else .7), _haze(_shade(green * k, np.array([0, .6, -.5]), canvas.light), canvas.light, z))
+        for dark, up, across in ((.72, 1.1, .9), (1.0, 1.25, .7)):
+            canvas.disc(canvas.view.project([at - (1 - across), size * up, z]), size * zoom * across, _tint(canvas, green * dark, z, .8))
 
-# %% ../../nbs/vision/sample.ipynb #d78cf82b
+# %% ../../nbs/vision/sample.ipynb #7ccc0d1e
 def _church(canvas, x, z):
     "A white church with green domes."
-    light, project = canvas.light, canvas.view.project
-    white, green = (_haze(_shade(c, np.array([0, .2, -1]), light), light, z) for c in ((240, 238, 230), (98, 150, 132)))
+    white, green, gold = (240, 238, 230), (98, 150, 132), (214, 180, 80)
     def dome(cx, y, r):
         turn = np.linspace(0, math.pi, 15)
-        canvas.poly(project([(cx + r * math.cos(a), y + r * 1.25 * math.sin(a), z) for a in turn]), green)
-        canvas.poly(project([(cx - .35, y + r, z), (cx + .35, y + r, z), (cx, y + r * 1.9, z)]), _haze(np.array([214, 180, 80]), light, z))
+        _upright(canvas, np.stack([cx + r * np.cos(turn), y + r * 1.25 * np.sin(turn)], -1), z, green)
+        _upright(canvas, [(cx - .35, y + r), (cx + .35, y + r), (cx, y + r * 1.9)], z, gold)
     for x0, x1, y0, y1 in ((-16, 16, 0, 15), (-7, 7, 15, 25), (-14, -10, 15, 19), (10, 14, 15, 19)):
-        canvas.poly(project([(x + x0, y0, z), (x + x1, y0, z), (x + x1, y1, z), (x + x0, y1, z)]), white)
-    canvas.poly(project([(x - 9, 15, z), (x + 9, 15, z), (x, 20, z)]), white * .94)
+        _upright(canvas, _box(x + x0, y0, x + x1, y1), z, white)
+    _upright(canvas, [(x - 9, 15), (x + 9, 15), (x, 20)], z, (226, 224, 216))
     for cx, y, r in ((x - 12, 19, 2.4), (x + 12, 19, 2.4), (x, 25, 7.2)): dome(cx, y, r)
 
 def _lighthouse(canvas, x, z):
     "A striped lighthouse on its rock."
-    light, project = canvas.light, canvas.view.project
-    tint = lambda c: _haze(_shade(c, np.array([0, .2, -1]), light), light, z)
-    canvas.poly(project([(x + a, y, z) for a, y in ((-14, _WATER), (-11, .6), (-5, 1.8), (4, 1.4), (9, .4), (15, _WATER))]), tint((118, 108, 100)))
+    rock = (-14, _WATER), (-11, .6), (-5, 1.8), (4, 1.4), (9, .4), (15, _WATER)
+    _upright(canvas, [(x + a, y) for a, y in rock], z, (118, 108, 100))
     for i in range(5):
-        w0, w1 = 2.0 - .2 * i, 1.8 - .2 * i
-        canvas.poly(project([(x - w0, 1 + 2.6 * i, z), (x + w0, 1 + 2.6 * i, z), (x + w1, 3.6 + 2.6 * i, z), (x - w1, 3.6 + 2.6 * i, z)]), tint((206, 52, 46) if i % 2 == 0 else (244, 242, 236)))
-    canvas.poly(project([(x - .9, 14, z), (x + .9, 14, z), (x + .9, 16, z), (x - .9, 16, z)]), tint((255, 236, 160)) * (1 - light.night) + np.array([255, 244, 190]) * light.night)
-    canvas.poly(project([(x - 1.3, 16, z), (x + 1.3, 16, z), (x, 17.8, z)]), tint((90, 40, 40)))
+        w, y = 2.0 - .2 * i, 1 + 2.6 * i
+        _upright(canvas, _box(x - w, y, x + w, y + 2.6, .2), z, (244, 242, 236) if i % 2 else (206, 52, 46))
+    _upright(canvas, _box(x - .9, 14, x + .9, 16), z, (255, 236, 160), canvas.light.night)
+    _upright(canvas, [(x - 1.3, 16), (x + 1.3, 16), (x, 17.8)], z, (90, 40, 40))
 
 # %% ../../nbs/vision/sample.ipynb #ad234186
 _Layer = namedtuple("_Layer", "rgb veil solid top")
@@ -495,9 +544,8 @@ def _layer(view, light, bottom, paint):
     import cv2
     big = _View(view.width * 2, view.height * 2, view.focal * 2, view.lift, view.pitch, view.mirror)
     canvas = _Canvas(np.zeros((bottom * 2, big.width, 3), np.uint8), big, light)
-    canvas.own = 255
+    canvas.own, canvas.edge = 255, cv2.LINE_8
     paint(canvas)
-    canvas.ids[canvas.rgb.any(2)] = 255  # soft edges reach a pixel further than hard ones
     top = int(np.nonzero(canvas.ids.any(1))[0][0]) // 2
     rgb, mask = (cv2.resize(a[top * 2:], (view.width, bottom - top), interpolation=cv2.INTER_AREA) for a in (canvas.rgb, canvas.ids))
     return _Layer(rgb.astype(np.float32), 1 - mask[..., None].astype(np.float32) / 255, mask > 127, top)
@@ -511,7 +559,7 @@ def _lay(canvas, layer):
 # %% ../../nbs/vision/sample.ipynb #93b66459
 def _far_shore(canvas, place):
     "Hills, a town with a church, trees, and a lighthouse on a rock."
-    big, light, r = canvas.view, canvas.light, _rng(place.seed, 12)
+    big, r = canvas.view, _rng(place.seed, 12)
     _hills(canvas, r, 900, 4, 9, (74, 104, 96))
     _hills(canvas, r, 620, 2, 5, (62, 98, 62))
     x, end = -big.half(440) * 1.05, big.half(440) * 1.05
@@ -523,37 +571,41 @@ def _far_shore(canvas, place):
         x += wide + r.choice([0, 0, 0, 6])
     _church(canvas, church, 436)
     _trees(canvas, r, -end, 425, 46, 2 * end)
-    canvas.poly(big.project([(-end, _WATER, 420), (end, _WATER, 420), (end, .6, 420), (-end, .6, 420)]), _haze(_shade((132, 126, 120), np.array([0, .2, -1]), light), light, 420))
+    _upright(canvas, _box(-end, _WATER, end, .6), 420, (132, 126, 120))
     _lighthouse(canvas, _pick(r, (-.55, .6, .42)) * big.half(235), 235)
 
 # %% ../../nbs/vision/sample.ipynb #696cdf3e
+_BANDS = (  # what lies on the ground from one distance to another
+    (17, 22.3, (168, 160, 150)), (22.3, 22.6, (206, 202, 194)), (22.6, 34.6, (104, 106, 110)), (34.6, 34.85, (206, 202, 194)),
+    (34.85, 35.8, (92, 116, 62)), (35.8, 43.1, (184, 172, 154)), (43.1, 44.1, (146, 138, 128)))
+_JOINTS = ((17, 22.3, 1.2, (152, 144, 134)), (35.8, 43.1, 1.6, (172, 160, 142)), (43.1, 44.1, 2.2, (120, 112, 102)))
+_COURSES = (18.2, 19.4, 20.6, 21.8, 37.4, 39.0, 40.6, 42.2)
+
+def _floor(canvas, xz, rgb):
+    "Paint a flat thing that lies on the ground, given as (x, z)."
+    canvas.poly(canvas.view.project([(x, 0, z) for x, z in xz]), _shade(rgb, np.array([0, 1.0, 0]), canvas.light))
+
 def _ground(place, light):
     "Everything from the edge of the quay towards us, and the row where it begins."
-    v = place.view
-    top = int(v.row(_QUAY))
-    canvas = _Canvas(np.zeros((v.height, v.width, 3), np.uint8), v, light)
-    up, far = np.array([0, 1.0, 0]), 60
-    def band(z0, z1, rgb, x0=-far, x1=far):
-        canvas.poly(v.project([(x0, 0, z0), (x1, 0, z0), (x1, 0, z1), (x0, 0, z1)]), _shade(rgb, up, light))
-    for z0, z1, rgb in ((17, 22.3, (168, 160, 150)), (22.3, 22.6, (206, 202, 194)), (22.6, 34.6, (104, 106, 110)), (34.6, 34.85, (206, 202, 194)), (34.85, 35.8, (92, 116, 62)), (35.8, 43.1, (184, 172, 154)), (43.1, 44.1, (146, 138, 128))): band(z0, z1, rgb)
+    view = place.view
+    top, canvas = int(view.row(_QUAY)), _Canvas(np.zeros((view.height, view.width, 3), np.uint8), view, light)
+    for z0, z1, rgb in _BANDS: _floor(canvas, _box(-60, z0, 60, z1), rgb)
     _markings(canvas, place)
     _texture(canvas, top)
     return canvas.rgb, top
 
+# %% ../../nbs/vision/sample.ipynb #2154060e
 def _markings(canvas, place):
     "White lines of the bays, slabs of the pavements, stones of the quay."
-    v, up = place.view, np.array([0, 1.0, 0])
-    def strip(x0, z0, x1, z1, rgb, w):
-        canvas.poly(v.project([(x0 - w, 0, z0), (x0 + w, 0, z0), (x1 + w, 0, z1), (x1 - w, 0, z1)]), _shade(rgb, up, canvas.light))
+    def strip(x0, z0, x1, z1, rgb, w): _floor(canvas, ((x0 - w, z0), (x0 + w, z0), (x1 + w, z1), (x1 - w, z1)), rgb)
     wide, lean = place.bays[1] - place.bays[0], math.tan(place.slant)
+    near, far = ((z, lean * (z - _BAY)) for z in _MARKS)
     for x in [b - wide / 2 for b in place.bays] + [place.bays[-1] + wide / 2]:
-        strip(x + lean * (_MARKS[0] - _BAY), _MARKS[0], x + lean * (_MARKS[1] - _BAY), _MARKS[1], (232, 232, 226), .07)
-    for x in np.arange(-30, 30, 5.0):
-        canvas.poly(v.project([(x, 0, 23.85), (x + 2, 0, 23.85), (x + 2, 0, 24.0), (x, 0, 24.0)]), _shade((220, 220, 212), up, canvas.light))
-    for z0, z1, gap, rgb in ((17, 22.3, 1.2, (152, 144, 134)), (35.8, 43.1, 1.6, (172, 160, 142)), (43.1, 44.1, 2.2, (120, 112, 102))):
+        strip(x + near[1], near[0], x + far[1], far[0], (232, 232, 226), .07)
+    for x in np.arange(-30, 30, 5.0): _floor(canvas, _box(x, 23.85, x + 2, 24.0), (220, 220, 212))
+    for z0, z1, gap, rgb in _JOINTS:
         for x in np.arange(-40, 40, gap): strip(x, z0, x, z1, rgb, .02)
-    for z in (18.2, 19.4, 20.6, 21.8, 37.4, 39.0, 40.6, 42.2):
-        canvas.poly(v.project([(-40, 0, z), (40, 0, z), (40, 0, z + .04), (-40, 0, z + .04)]), _shade((160, 150, 136), up, canvas.light))
+    for z in _COURSES: _floor(canvas, _box(-40, z, 40, z + .04), (160, 150, 136))
 
 def _texture(canvas, top):
     "Grain, stains and tufts on the ground."
@@ -625,9 +677,10 @@ def _cast(view, light, points):
 def _thing_points(thing):
     "A few points that span a thing on land."
     if thing.name == "person": return np.array([(thing.x + a, y, thing.z) for a in (-.2, .2) for y in (0, 1.6)])
-    length, width, waist, roof, r0, f0, r1, f1 = _CARS[thing.kind]
-    box = [(s * length / 2, y, k * width / 2) for s in (-1, 1) for y in (0, waist) for k in (-1, 1)] + [(e * length / 2, roof, k * width * .36) for e in (r1, f1) for k in (-1, 1)]
-    return _put(box, thing.x, 0, thing.z, thing.heading)
+    length, width, waist, roof, _, _, rear, front = _CARS[thing.kind]
+    body = [(s * length / 2, y, k * width / 2) for s in (-1, 1) for y in (0, waist) for k in (-1, 1)]
+    top = [(end * length / 2, roof, k * width * .36) for end in (rear, front) for k in (-1, 1)]
+    return _put(body + top, thing.x, 0, thing.z, thing.heading)
 
 def _shadows(canvas, things, top):
     "Darken the ground where things keep the sun off."
@@ -644,22 +697,29 @@ def _shadows(canvas, things, top):
 # %% ../../nbs/vision/sample.ipynb #2bceb564
 def _lamp_post(canvas, x, z):
     "A lamp on the quay, and its banner."
-    scale, project, light = canvas.view.scale(z), canvas.view.project, canvas.light
-    iron = _shade((62, 66, 70), np.array([0, .3, -.8]), light)
-    canvas.line(project([(x, 0, z), (x, 5.6, z), (x + .9, 5.9, z)]), iron, scale * .12)
-    glow = light.night
-    canvas.poly(project([(x + .5, 5.95, z), (x + 1.2, 5.95, z), (x + 1.2, 5.75, z), (x + .5, 5.75, z)]), iron * (1 - glow) + np.array([255, 228, 160]) * glow)
-    canvas.poly(project([(x + .1, 4.9, z), (x + .85, 4.9, z), (x + .85, 3.2, z), (x + .1, 3.2, z)]), _shade((38, 92, 150), np.array([0, .3, -.8]), light))
+    iron = (62, 66, 70)
+    pole = canvas.view.project([(x, 0, z), (x, 5.6, z), (x + .9, 5.9, z)])
+    canvas.line(pole, _tint(canvas, iron, z), canvas.view.scale(z) * .12)
+    _upright(canvas, _box(x + .5, 5.75, x + 1.2, 5.95), z, iron, canvas.light.night)
+    _upright(canvas, _box(x + .1, 3.2, x + .85, 4.9), z, (38, 92, 150))
 
-_BENCH = _mesh(_loft(_rect(-.9, .9, .24), _rect(-.9, .9, .24), .42, .5, (150, 104, 62)) + _loft([(-.9, .18), (.9, .18), (.9, .24), (-.9, .24)], [(-.9, .22), (.9, .22), (.9, .28), (-.9, .28)], .55, .9, (158, 110, 66)))
-_BOLLARD = _mesh(_loft([(.18 * math.cos(a), .18 * math.sin(a)) for a in np.arange(0, 6.28, .9)], [(.26 * math.cos(a), .26 * math.sin(a)) for a in np.arange(0, 6.28, .9)], 0, .5, (60, 62, 66), (92, 96, 100)))
+@lru_cache(1)
+def _bench():
+    seat = _loft(_rect(-.9, .9, .24), _rect(-.9, .9, .24), .42, .5, (150, 104, 62))
+    back = [(-.9, .18), (.9, .18), (.9, .24), (-.9, .24)]
+    return _mesh(seat + _loft(back, [(x, z + .04) for x, z in back], .55, .9, (158, 110, 66)))
+
+@lru_cache(1)
+def _bollard():
+    ring = lambda r: [(r * math.cos(a), r * math.sin(a)) for a in np.arange(0, 6.28, .9)]
+    return _mesh(_loft(ring(.18), ring(.26), 0, .5, (60, 62, 66), (92, 96, 100)))
 
 def _furniture(canvas, place):
     "Lamps, bollards and benches along the edge of the quay."
     half = place.view.half(44)
-    for x in np.arange(-half + 2, half, 4.75): _draw_mesh(canvas, _BOLLARD, x, 0, 43.6, 0, 255)
+    for x in np.arange(-half + 2, half, 4.75): _draw_mesh(canvas, _bollard(), x, 0, 43.6, 0, 255)
     for x in np.arange(-half, half + 9, 9.5): _lamp_post(canvas, x, 43.3)
-    for x in np.arange(-half + 4, half, 9.5): _draw_mesh(canvas, _BENCH, x, 0, 42.7, 0, 255)
+    for x in np.arange(-half + 4, half, 9.5): _draw_mesh(canvas, _bench(), x, 0, 42.7, 0, 255)
 
 # %% ../../nbs/vision/sample.ipynb #bd7ef2a8
 _Backdrop = namedtuple("_Backdrop", "place light shore shoreline still ground top furniture")
@@ -672,7 +732,8 @@ def _backdrop(seed, size, minute):
     ground, top = _ground(place, light)
     shore = _layer(view, light, int(view.row(230, _WATER)) + 2, lambda canvas: _far_shore(canvas, place))
     still = _still_water(view, light, shore, shoreline, top)
-    return _Backdrop(place, light, shore, shoreline, still, ground, top, _layer(view, light, int(view.row(42)), lambda canvas: _furniture(canvas, place)))
+    furniture = _layer(view, light, int(view.row(42)), lambda canvas: _furniture(canvas, place))
+    return _Backdrop(place, light, shore, shoreline, still, ground, top, furniture)
 
 def _fill(canvas, back, t):
     "Sky, water and far shore: what lies behind everything that moves."
@@ -683,13 +744,14 @@ def _fill(canvas, back, t):
 
 # %% ../../nbs/vision/sample.ipynb #f3ea5f92
 def _wake(canvas, thing, length):
-    "Foam behind a boat, and its own reflection under it."
+    "Foam behind a boat."
     away = -1 if abs(thing.heading) < 1 else 1
-    foam = np.array([226, 234, 238]) * (canvas.light.shade * .7 + canvas.light.sun * .5)
-    x0, x1 = thing.x + away * length * .46, thing.x + away * length * 1.15
-    at = lambda x, z: (x, _WATER, thing.z + z)
-    canvas.poly(canvas.view.project([at(x0, -.5), at(x1, -1.6), at(x1 - away * length * .1, .0), at(x1, 1.6), at(x0, .5)]), np.clip(foam * .78, 0, 255), 0)
-    canvas.poly(canvas.view.project([at(thing.x - away * length * .5, -.2), at(x0, -length * .17), at(x0, 0)]), np.clip(foam, 0, 255), 0)
+    foam = np.array([214, 230, 240]) * (canvas.light.shade * .8 + canvas.light.sun * .7)
+    def paint(points, bright):
+        water = [(thing.x + away * length * x, _WATER, thing.z + z) for x, z in points]
+        canvas.poly(canvas.view.project(water), np.minimum(foam * bright, 255), 0)
+    paint(((.46, -.5), (1.15, -1.6), (1.05, 0), (1.15, 1.6), (.46, .5)), .68)
+    paint(((.5, -.2), (.46, -.17 * length), (.46, 0)), 1)
 
 def _draw(canvas, thing, own):
     "Paint one moving thing."
@@ -757,7 +819,8 @@ def render_scene(
 # %% ../../nbs/vision/sample.ipynb #326ae8b3
 def _bad_uri(uri, why):
     from llmcam.vision.camera import CameraError
-    return CameraError(f"{uri}: {why}. The sample camera is sample:harbour, with ?t=<seconds> for a fixed moment and ?seed=<number> for another harbour.")
+    usage = "The sample camera is sample:harbour, with ?t=<seconds> for a fixed moment and ?seed=<number> for another harbour."
+    return CameraError(f"{uri}: {why}. {usage}")
 
 def _options(uri):
     "The numbers after the question mark of a sample camera's address."

@@ -1,0 +1,343 @@
+"Cameras: every kind gives a frame, every fault an error in time, and nothing is overwritten or leaked."
+import io, os, signal, subprocess, sys, threading, time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from camera_servers import FAULTS, Quiet, closed_port, hls_server, http_server, jpeg, mjpeg_server, silent_server, snapshot_server
+from llmcam.core.net import NetError
+from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.utils.file_manager import capture_path, list_image_files, safe_name, write_new
+from llmcam.vision.camera import Camera, CameraError, Frame, camera_kind, cameras, capture_frame, decode_image
+from llmcam.vision.stream import Decoder, StreamReader, decoder
+
+needs_ffmpeg = pytest.mark.usefixtures("ffmpeg")
+
+
+def picture(seed=0, size=(64, 48)): return np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
+
+
+def wait_until(done, seconds=10):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.01)
+
+
+# Frames and their files
+
+def test_a_frame_remembers_where_it_comes_from(tmp_path):
+    when = datetime(2024, 10, 4, 11, 53, 49, 250000, tzinfo=timezone.utc)
+    frame = Frame(picture(), "sample:harbour?t=3", "Eteläsatama, 岸壁", when)
+    path = frame.save(tmp_path)
+    back = Frame.load(path)
+    assert (back.source, back.place, back.time, back.shape) == (frame.source, frame.place, when, frame.shape)
+    assert frame.path == back.path == path and path.name.endswith("_Etelasatama.jpg") and ":" not in path.name
+    assert frame._repr_jpeg_()[:2] == b"\xff\xd8" and "64x48" in repr(frame)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_saving_an_encoded_picture_changes_no_pixel(tmp_path, form):
+    out = io.BytesIO()
+    Image.fromarray(picture(1)).save(out, form, **({"quality": 70} if form == "JPEG" else {}))
+    given = tmp_path / f"given.{form.lower()}"
+    given.write_bytes(out.getvalue())
+    saved = Camera(given, place="Pier").frame().save()
+    assert (np.array(Image.open(saved).convert("RGB")) == np.array(Image.open(given).convert("RGB"))).all()
+    assert Frame.load(saved).place == "Pier" and saved.suffix == (".jpg" if form == "JPEG" else ".png")
+    cv2 = pytest.importorskip("cv2")
+    assert (cv2.imread(str(saved)) == cv2.imread(str(given))).all()
+
+
+@pytest.mark.parametrize("form", ["WEBP", "BMP", "TIFF", "GIF"])
+def test_other_formats_are_read(tmp_path, form):
+    Image.fromarray(picture(1)).save(tmp_path / f"a.{form.lower()}")
+    assert Frame.load(tmp_path / f"a.{form.lower()}").shape == (48, 64, 3)
+
+
+def test_pictures_from_phones_are_turned_the_right_way_up_and_stay_so(tmp_path):
+    exif = Image.Exif(); exif[0x0112] = 6
+    Image.fromarray(picture(size=(80, 40))).save(tmp_path / "phone.jpg", exif=exif)
+    frame = Frame.load(tmp_path / "phone.jpg")
+    assert frame.shape[:2] == (80, 40) and Frame.load(frame.save()).shape[:2] == (80, 40)
+
+
+def test_a_file_name_tells_time_and_place(tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "cap_2024.10.04_14-54-34_Kauppatori.jpg")
+    frame = Frame.load(tmp_path / "cap_2024.10.04_14-54-34_Kauppatori.jpg")
+    assert (frame.place, frame.time) == ("Kauppatori", datetime(2024, 10, 4, 14, 54, 34).astimezone())
+
+
+def test_captures_in_one_second_never_overwrite(own_data):
+    when, written = datetime(2024, 10, 4), []
+    def work(n): written.extend(write_new(capture_path("x", when), str((n, i)).encode()) for i in range(20))
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert len(set(written)) == 160 and len({path.read_bytes() for path in written}) == 160
+
+
+@pytest.mark.parametrize("text, name", [("Äänekoski / Öja", "Aanekoski-Oja"), ("../../x", "x"), ("C:\\a:b", "C-a-b"), ("", "nowhere"), ("\0\n", "nowhere"), ("a" * 500, "a" * 60)])
+def test_safe_names(text, name): assert safe_name(text) == name
+
+
+# Faults
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_an_error_within_the_deadline_and_never_a_frame(fault):
+    with snapshot_server() as (url, state), Camera(f"{url}/ok.jpg", timeout=1.5) as camera:
+        assert camera.frame().shape == (180, 320, 3)
+        state["fault"], started = fault, time.monotonic()
+        with pytest.raises(CameraError) as error: camera.frame()
+        assert time.monotonic() - started < 3 and camera.state == "offline" and camera.why
+        state["fault"] = None
+        assert camera.frame().seq == 2 and camera.state == "online"
+        assert url.removeprefix("http://") in str(error.value)
+
+
+def test_html_instead_of_an_image_is_named():
+    with snapshot_server() as (url, _), Camera(f"{url}/html.jpg") as camera, pytest.raises(CameraError, match="web page.*Please log in"): camera.frame()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_too_many_pixels_are_refused_before_decoding():
+    out = io.BytesIO(); Image.new("1", (12_000, 8_000)).save(out, "PNG")
+    with pytest.raises(CameraError, match="more than 64,000,000 pixels"): decode_image(out.getvalue())
+
+
+def test_truncation_is_found_even_when_pillow_is_told_to_look_away(monkeypatch):
+    from PIL import ImageFile
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    content = jpeg(size=(640, 480))
+    for part in (0.3, 0.6, 0.95):
+        with pytest.raises(CameraError): decode_image(content[:int(len(content) * part)])
+
+
+def test_damage_that_pillow_does_not_see_is_found():
+    good, seen = jpeg(size=(640, 360)), 0
+    start = good.rfind(b"\xff\xda") + 20
+    for at in range(start, len(good) - 60, (len(good) - 60 - start) // 20):
+        bad = good[:at] + bytes(b ^ 0x5a for b in good[at:at + 40]) + good[at + 40:]
+        pillow = np.array(Image.open(io.BytesIO(bad)).convert("RGB"))  # the weak way takes it without a word
+        try: decode_image(bad)
+        except CameraError: seen += 1; assert pillow.shape == (360, 640, 3)
+    assert seen >= 17
+
+
+def test_spare_bytes_behind_a_webcams_picture_are_no_damage():
+    good = jpeg()
+    assert decode_image(good[:-2] + b"\0\0" + good[-2:]).shape == decode_image(good + b"\0" * 100).shape == (180, 320, 3)
+
+
+def test_a_decoder_that_dies_or_hangs_is_replaced():
+    if not hasattr(signal, "SIGSTOP"): pytest.skip("needs POSIX signals")
+    own = Decoder()
+    assert own(jpeg()).shape == (180, 320, 3)
+    own.child.kill(); own.child.wait()
+    assert own(jpeg()).shape == (180, 320, 3)
+    own.child.send_signal(signal.SIGSTOP); started = time.monotonic()
+    with pytest.raises(CameraError, match="longer than 0.3 s"): own(jpeg(), timeout=0.3)
+    assert time.monotonic() - started < 2 and own(jpeg()).shape == (180, 320, 3)
+    own.close()
+
+
+@pytest.mark.parametrize("uri", ["http://{}/a.jpg", "http://{}/a.m3u8", "rtsp://{}/a"])
+def test_a_server_that_never_answers_costs_the_deadline(uri):
+    with silent_server() as address, Camera(uri.format(address), timeout=1.0) as camera:
+        started = time.monotonic()
+        with pytest.raises(CameraError): camera.frame()
+        assert time.monotonic() - started < 2.5
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{}/a.jpg", "http://127.0.0.1:{}/a.m3u8", "rtsp://me:hidden@127.0.0.1:{}/a", "http://nosuch.invalid/a.jpg"])
+def test_refused_and_unknown_hosts_are_errors_without_passwords(uri):
+    with Camera(uri.format(closed_port())) as camera:
+        with pytest.raises(CameraError) as error: camera.frame()
+        assert "hidden" not in f"{error.value} {camera!r} {camera.source}"
+
+
+@pytest.mark.parametrize("uri, why", [("/no/such.jpg", "is no file"), ("gopher:x", "no kind of camera"), ("usb:front", "number"), ("/no/film.mp4", "is no file")])
+def test_what_is_no_camera(uri, why):
+    with pytest.raises(CameraError, match=why): Camera(uri).frame()
+
+
+def test_an_empty_folder_and_a_text_file(tmp_path):
+    with pytest.raises(CameraError, match="no pictures"): Camera(tmp_path).frame()
+    (tmp_path / "a.jpg").write_text("hello")
+    with pytest.raises(CameraError, match="not an image"): Camera(tmp_path).frame()
+
+
+# Kinds
+
+def test_a_folder_and_a_pattern_advance_through_their_pictures(tmp_path):
+    for n in range(3): Image.fromarray(picture(n)).save(tmp_path / f"{n}.png")
+    for uri in (tmp_path, f"{tmp_path}/*.png", f"file://{tmp_path}"):
+        with Camera(uri) as camera: assert [camera.frame().place for _ in range(4)] == ["0", "1", "2", "0"]
+
+
+def test_last_modified_is_when_a_snapshot_was_taken():
+    with snapshot_server() as (url, _), Camera(f"{url}/old.jpg") as camera:
+        assert camera.frame().time == datetime(2024, 10, 4, 11, 53, 49, tzinfo=timezone.utc)
+        assert camera.state == "stale" and "min old" in camera.why
+
+
+def test_a_password_goes_to_the_camera_and_nowhere_else():
+    with snapshot_server() as (url, state):
+        frame = Camera(url.replace("//", "//me:hidden@") + "/ok.jpg").frame()
+        assert state["headers"][-1]["Authorization"].startswith("Basic ") and "hidden" not in Frame.load(frame.save()).source
+
+
+def make_video(path, seconds=1, fps=10):
+    cv2 = pytest.importorskip("cv2")
+    out = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, (64, 48))
+    for i in range(seconds * fps): out.write(np.full((48, 64, 3), (0, 0, 20 * i), np.uint8))
+    out.release()
+    return str(path)
+
+
+def test_a_video_is_looped_as_if_it_were_live(tmp_path):
+    with Camera(make_video(tmp_path / "a.mp4")) as camera:
+        first = camera.frame()
+        assert first.shape == (48, 64, 3) and first.image[..., 0].mean() >= first.image[..., 2].mean()
+        reds, end = set(), time.monotonic() + 2.5
+        while time.monotonic() < end: reds.add(round(float(camera.frame().image[..., 0].mean()))); time.sleep(0.02)
+        assert len(reds) > 3 and camera.state == "online"
+
+
+def test_motion_jpeg_stalls_and_comes_back():
+    with mjpeg_server([jpeg("one"), jpeg("two", color=(20, 120, 40))]) as (url, state), Camera(url, timeout=1.0) as camera:
+        assert camera.frame().shape == (180, 320, 3)
+        state["stall"].set(); started = time.monotonic()
+        with pytest.raises(CameraError):
+            while True: camera.frame(); time.sleep(0.02)
+        assert time.monotonic() - started < 3 and camera.state == "offline"
+        state["stall"].clear()
+        assert camera.frame().age < 1 and camera.state == "online"
+
+
+def test_an_endless_picture_is_told_from_a_stream():
+    with mjpeg_server([jpeg()]) as (url, _):
+        plain = url.replace("video.mjpg", "now")
+        with pytest.raises(CameraError, match="mjpeg:<address>"): Camera(plain, timeout=0.5).frame()
+        assert Camera(f"mjpeg:{plain}").frame().shape == (180, 320, 3)
+
+
+def test_a_redirect_leads_a_models_stream_nowhere():
+    with mjpeg_server([jpeg()]) as (url, stream):
+        class Handler(Quiet):
+            def do_GET(self): self.answer(status=302, Location=url)
+        with http_server(Handler) as door:
+            assert Camera(f"{door}/a.mjpg").frame().shape == (180, 320, 3)
+            opened = stream["open"]
+            with gate(ToolPolicy(trusted=door.removeprefix("http://"))), pytest.raises(CameraError): capture_frame(f"{door}/a.mjpg")
+            assert stream["open"] == opened
+
+
+@needs_ffmpeg
+def test_live_hls_is_fresh_and_at_hand():
+    with hls_server() as (url, stream), Camera(url) as camera:
+        assert camera.frame().shape == (360, 640, 3)
+        ages, waits = [], []
+        for _ in range(40):
+            started = time.perf_counter(); frame = camera.frame(); waits.append(time.perf_counter() - started)
+            ages.append(frame.age); time.sleep(0.05)
+        assert sorted(ages)[20] < 2 and sorted(waits)[36] < 0.05
+        with pytest.raises(CameraError, match="404"): Camera(url.replace("live", "none")).frame()
+
+
+@needs_ffmpeg
+def test_a_live_stream_that_stops_is_an_error():
+    with hls_server() as (url, stream), Camera(url, timeout=1.5) as camera:
+        camera.frame(); stream["process"].kill(); started = time.monotonic()
+        with pytest.raises(CameraError):
+            while True: camera.frame(); time.sleep(0.05)
+        assert time.monotonic() - started < 8
+
+
+def test_a_new_kind_is_one_small_class():
+    @camera_kind("test-pattern")
+    class Pattern:
+        def __init__(self, uri, timeout): self.uri = uri
+        def read(self): return picture(), None, "Studio"
+        def close(self): pass
+    with Camera("test-pattern:1") as camera: assert camera.frame().place == "Studio" and cameras() == [camera]
+    assert cameras() == []
+
+
+# Processes
+
+def children(): return {p for p in os.listdir("/proc") if p.isdigit() and _parent(p) == os.getpid()} if Path("/proc").exists() else set()
+
+def _parent(pid):
+    try: return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError: return 0
+
+
+def test_no_reader_outlives_its_camera(tmp_path):
+    decoder(jpeg())  # this child stays
+    before, video = children(), make_video(tmp_path / "a.mp4")
+    camera = Camera(video); camera.frame(); camera.close()
+    reader = StreamReader(video); reader.read(); child = reader.child; del reader
+    wait_until(lambda: child.poll() is not None)
+    assert children() <= before
+
+
+def test_readers_end_with_the_program_even_if_it_is_killed(tmp_path):
+    code = f"import sys, time; sys.path[:] = {sys.path!r}\nfrom llmcam.vision.stream import StreamReader\nr = StreamReader({make_video(tmp_path / 'a.mp4')!r}); r.read(); print(r.child.pid, flush=True); time.sleep(60)"
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(program.stdout.readline())
+    program.kill(); program.wait(); program.stdout.close()
+    wait_until(lambda: _parent(pid) == 0 or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3])
+
+
+def test_a_reader_that_is_killed_is_started_again(tmp_path):
+    with Camera(make_video(tmp_path / "a.mp4"), timeout=3) as camera:
+        camera.frame(); camera._reader.reader.child.kill(); camera._reader.reader.child.wait()
+        wait_until(lambda: camera._reader.reader.box.error)
+        with pytest.raises(CameraError): camera.frame()
+        assert camera.frame().shape == (48, 64, 3)
+
+
+def test_importing_loads_no_decoder():
+    code = "import sys, llmcam.vision.camera, llmcam.vision.ytlive, llmcam.vision.dtcam; print([m for m in ('cv2', 'torch', 'yt_dlp', 'rapidocr', 'numpy', 'PIL', 'httpx2') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).stdout.strip() == "[]"
+
+
+# The tool, and what a model may do with it
+
+def test_capture_frame_saves_and_lists(tmp_path):
+    with snapshot_server() as (url, _): path = capture_frame(f"{url}/ok.jpg")
+    assert Path(path).exists() and path in list_image_files().splitlines() and capture_frame(path) == path
+
+
+def test_a_model_reaches_no_private_address_and_no_file_outside(tmp_path, own_data):
+    Image.fromarray(picture()).save(tmp_path / "private.jpg")
+    with snapshot_server() as (url, state), gate(ToolPolicy.web()):
+        for uri in (f"{url}/ok.jpg", f"{url}/live.m3u8", f"mjpeg:{url}/ok.jpg", f"youtube:{url}/ok.jpg", url.replace("http", "rtsp") + "/1", str(tmp_path / "private.jpg"),
+                    str(tmp_path), f"{tmp_path}/*.jpg", "/etc/passwd.mp4", f"file://{tmp_path}/private.jpg", "usb:0"):
+            with pytest.raises(PolicyError): capture_frame(uri)
+        assert state["requests"] == []
+    with snapshot_server() as (url, state), gate(ToolPolicy.web(trusted=(url.removeprefix("http://"), str(tmp_path / "private.jpg")))):
+        assert Path(capture_frame(f"{url}/ok.jpg")).exists() and Path(capture_frame(str(tmp_path / "private.jpg"))).exists()
+
+
+def test_a_link_out_of_the_data_directory_is_not_followed(tmp_path, own_data):
+    Image.fromarray(picture()).save(tmp_path / "private.jpg")
+    own_data.mkdir(); (own_data / "a.jpg").symlink_to(tmp_path / "private.jpg")
+    with gate(ToolPolicy.web()):
+        with pytest.raises(PolicyError): capture_frame(str(own_data))
+        with pytest.raises(PolicyError): capture_frame(str(own_data / "a.jpg"))
+    assert Camera(own_data).frame().shape == (48, 64, 3)
+
+
+def test_a_playlist_may_not_lead_a_model_astray(tmp_path):
+    from http.server import SimpleHTTPRequestHandler
+    from functools import partial
+    (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXTINF:2,\nhttp://10.1.2.3/secret.ts\n")
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    with http_server(partial(Handler, directory=str(tmp_path))) as url, gate(ToolPolicy(trusted=url.removeprefix("http://"))):
+        with pytest.raises(PolicyError, match="10.1.2.3"): capture_frame(f"{url}/live.m3u8")

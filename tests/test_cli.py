@@ -1,0 +1,164 @@
+"The command line, as a shell sees it: output, error line, exit status."
+import json, os, re, subprocess, sys, time
+
+import pytest
+
+from llmcam.application.cli import main
+from llmcam.core.policy import data_dir
+
+COMMANDS = ("ask", "demo", "capture", "detect", "serve")
+
+
+def llmcam(*args, env={}, timeout=120, cwd=None):
+    "Run the command in a process of its own."
+    code = "import sys; from llmcam.application.cli import main; sys.exit(main())"
+    return subprocess.run([sys.executable, "-c", code, *args], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **env},
+                          capture_output=True, text=True, timeout=timeout, cwd=cwd)
+
+
+def error_of(capsys):
+    "The one line on standard error."
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("llmcam: "), lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit: main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert exit.value.code == 0 and f"llmcam {command}" in shown and "example" in shown
+
+
+def test_the_help_names_every_command(capsys):
+    with pytest.raises(SystemExit): main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^ +{command} ", shown, re.M) for command in COMMANDS)
+
+
+def test_version(capsys):
+    from llmcam import __version__
+    with pytest.raises(SystemExit) as exit: main(["--version"])
+    assert exit.value.code == 0 and capsys.readouterr().out.strip() == f"llmcam {__version__}"
+
+
+@pytest.mark.parametrize("args", [[], ["nothing"], ["capture"], ["ask"], ["detect", "x.jpg", "--conf", "7"], ["detect", "x.jpg", "--conf", "high"], ["serve", "--port", "x"]])
+def test_wrong_usage_is_2(args, capsys):
+    with pytest.raises(SystemExit) as exit: main(args)
+    assert exit.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args, about", [
+    (["capture", "nowhere.jpg"], "nowhere.jpg"), (["capture", "teapot:1"], "teapot"), (["capture", "http://127.0.0.1:9/x.jpg"], "127.0.0.1:9"),
+    (["ask", "How many?", "--camera", "nowhere/"], "nowhere"), (["detect", "nowhere.jpg"], "nowhere.jpg"),
+    (["ask", "How many cars?", "--camera", "sample:harbour", "--weights", "nowhere.pt"], "nowhere.pt"),
+    (["ask", "How many cars?", "--model", "gpt-9"], "OPENAI_API_KEY"), (["serve"], "OPENAI_API_KEY"), (["serve", "--demo", "--host", "0.0.0.0"], "no login")])
+def test_a_failure_is_one_line_and_1(args, about, capsys):
+    assert main(args) == 1
+    assert about in error_of(capsys)
+
+
+def test_a_camera_that_does_not_answer_fails_the_question(capsys):
+    assert main(["ask", "--offline", "How many cars are there?", "--camera", "http://127.0.0.1:9/x.jpg"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.splitlines()[-1].startswith("llmcam: http://127.0.0.1:9/x.jpg")
+
+
+def test_capture_prints_the_path(tmp_path, capsys):
+    assert main(["capture", "sample:harbour?t=30", "--out", str(tmp_path / "frames")]) == 0
+    path = capsys.readouterr().out.strip()
+    assert path.startswith(str(tmp_path / "frames")) and os.path.getsize(path) > 1000
+
+
+def test_detect_as_text_and_as_json(tmp_path, capsys):
+    main(["capture", "sample:harbour?t=30"])
+    path = capsys.readouterr().out.strip()
+    assert main(["detect", path, "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)[path]
+    assert counts["car"] >= 1
+    assert main(["detect", path]) == 0
+    shown = capsys.readouterr()
+    assert f"{counts['car']} car" in shown.out and (data_dir() / f"detection_{os.path.basename(path)}").is_file() and "detection_" in shown.err
+
+
+def test_ask_offline_says_so_and_answers_on_stdout(capsys):
+    assert main(["ask", "How many cars are there?", "--camera", "sample:harbour?t=30"]) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"\d+ car", shown.out) and "not a language model" in shown.out
+    assert "offline rules" in shown.err.splitlines()[0] and "✓ detect_objects" in shown.err
+    assert "\x1b" not in shown.err + shown.out, "no colour where there is no terminal"
+    assert main(["ask", "How many cars are there?", "--camera", "sample:harbour?t=30", "--offline"]) == 0
+    assert "No OPENAI_API_KEY" not in capsys.readouterr().err
+
+
+def test_ask_a_model_through_the_protocol(capsys, monkeypatch):
+    from llmcam.core.offline import OfflineServer
+    with OfflineServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        assert main(["ask", "How many cars are there?", "--camera", "sample:harbour?t=30", "--model", "any"]) == 0
+    assert re.search(r"\d+ car", capsys.readouterr().out)
+
+
+def test_two_cameras(capsys):
+    assert main(["ask", "--offline", "How many cars are there?", "--camera", "sample:harbour?t=30", "--camera", "sample:harbour?t=60"]) == 0
+    assert capsys.readouterr().err.count("✓ detect_objects") == 2
+
+
+def real_frames(shared_data): return sorted((shared_data / "frames").glob("*.jpg"))
+
+
+def test_a_picture_file_is_counted_exactly(shared_data, tmp_path, capsys):
+    "What ultralytics counts in a file is what the answer says, for the file itself and for its picture in other formats."
+    from collections import Counter
+    from PIL import Image
+    from ultralytics import YOLO
+    weights = str(shared_data / "weights" / "yolo11n.pt")
+    model, files = YOLO(weights), real_frames(shared_data)
+    Image.open(files[0]).save(tmp_path / "two words.png")
+    Image.open(files[0]).save(tmp_path / "small.webp", quality=60)
+    for path in [*files, tmp_path / "two words.png", tmp_path / "small.webp"]:
+        result = model.predict(str(path), verbose=False)[0]
+        wanted = Counter(result.names[int(c)] for c in result.boxes.cls)["car"]
+        assert main(["ask", "--offline", "--camera", str(path), "--weights", weights, "How many cars are there?"]) == 0
+        said = re.search(r"(no|\d+) cars?\b", capsys.readouterr().out)[1]
+        assert int(said.replace("no", "0")) == wanted, path.name
+
+
+def test_the_demo_ends_by_itself(tmp_path):
+    started = time.monotonic()
+    demo = llmcam("demo", env={"LLMCAM_DATA": str(tmp_path / "d")})
+    assert demo.returncode == 0, demo.stderr
+    assert time.monotonic() - started < 60
+    for shown in ("not a language model", "✓ capture_frame", "✓ detect_objects", "✓ plot_object", "✓ start_notification_stream", "Notification: ", "✓ stop_notification"): assert shown in demo.stdout
+    pictures = re.findall(rf"^  ({re.escape(str(tmp_path))}\S+)$", demo.stdout, re.M)
+    assert len(pictures) >= 8 and all(map(os.path.isfile, pictures)) and any("plot" in path for path in pictures)
+    assert "\x1b" not in demo.stdout and "Traceback" not in demo.stderr
+
+
+def test_a_plain_ascii_terminal_is_enough():
+    shown = llmcam("ask", "--offline", "How many cars are there?", "--camera", "sample:harbour?t=30", env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    assert shown.returncode == 0 and "car" in shown.stdout
+
+
+def test_hostile_text_cannot_rewrite_the_terminal():
+    from llmcam.application.cli import plain
+    assert plain("a\x1b[2Jb\x07\x9b1mc\r\n") == "a[2Jb1mc\n"
+
+
+def test_serving_until_interrupted(tmp_path):
+    import signal
+    import httpx2
+    code = "import sys; from llmcam.application.cli import main; sys.exit(main(['serve', '--demo', '--port', '0']))"
+    server = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, stdout=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+        assert "not a language model" in line and "llmcam" in httpx2.get(url, timeout=20).text
+        server.send_signal(signal.SIGINT)
+        assert server.wait(15) == 0
+    finally: server.kill()
+
+
+def test_the_parser_needs_nothing_heavy():
+    code = "import sys; from llmcam.application.cli import make_parser; make_parser(); print([m for m in ('torch', 'cv2', 'numpy', 'fasthtml', 'openai', 'rich') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

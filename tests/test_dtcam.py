@@ -1,0 +1,112 @@
+"Road cameras against an API of DigiTraffic's shape."
+import json, time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from camera_servers import STATIONS, closed_port, digitraffic_server
+from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.vision import dtcam
+from llmcam.vision.camera import Camera, CameraError, Frame
+from llmcam.vision.dtcam import address_book, camera_address_book, cap, capture, find_preset, presets, stations
+
+
+@pytest.fixture
+def service(monkeypatch):
+    with digitraffic_server() as (url, state):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        yield url, state
+
+
+def test_stations_presets_capture(service):
+    found = stations("Porvoo")
+    assert [s["id"] for s in found] == ["C01520"] and len(presets(found[0])) == len(presets("C01520")) == 3
+    view = presets("C01520")[0]
+    assert (view["name"], view["place"], view["municipality"], view["province"]) == ("Loviisaan", "Tie 7 Porvoo, Harabacka", "Porvoo", "Uusimaa")
+    for preset in (view, view["id"], dict(view)): assert Path(capture(preset)).exists()
+    frame = Frame.load(cap())
+    assert (frame.source, frame.place) == ("digitraffic:C0152001", "Tie 7 Porvoo, Harabacka Loviisaan")
+    assert service[1]["without_header"] == 0
+
+
+@pytest.mark.parametrize("key, id", [("porvoo", "C0152001"), ("JYVASKYLA", "C0950101"), ("Jyväskylä", "C0950101"), ("Aijalansalmi", "C0950101"), ("tie 7", "C0152001"), ("vt 4 Inari", "C1456001"),
+                                     ("Utsjoelle", "C1456002"), ("Keski-Suomi", "C0950101"), ("C0152003", "C0152003"), ("c01502", "C0150201"), ("Porvo", "C0152001"), ("Inari Utsjoelle", "C1456002")])
+def test_a_camera_is_found_by_town_road_direction_or_id(service, key, id):
+    assert find_preset(key)["id"] == id
+    assert Camera(f"digitraffic:{key}").frame().source == f"digitraffic:{id}"
+
+
+@pytest.mark.parametrize("key", ["Atlantis", "C9999901", "C99999", "C0152099", "../../etc"])
+def test_what_is_not_there_is_an_error(service, key):
+    with pytest.raises(CameraError, match="camera_address_book|is not known|No road camera"): capture(key)
+
+
+def test_the_list_is_kept_and_revalidated(service, monkeypatch):
+    url, state = service
+    stations(); stations()
+    assert state["paths"].count("/api/weathercam/v1/stations") == 1
+    clock = time.time
+    monkeypatch.setattr(dtcam.time, "time", lambda: clock() + 7200)
+    assert len(stations()) == 4 and state["not_modified"] == 1
+
+
+def test_an_old_list_is_better_than_none(monkeypatch):
+    with digitraffic_server() as (url, _): stations("Porvoo", url)
+    clock = time.time
+    monkeypatch.setattr(dtcam.time, "time", lambda: clock() + 7200)
+    assert stations("Porvoo", url)[0].id == "C01520"
+    with pytest.raises(CameraError, match="No list of road cameras"): stations("Porvoo", f"http://127.0.0.1:{closed_port()}/stations")
+
+
+def test_the_book_is_built_at_once_and_politely(monkeypatch):
+    many = [(f"C{n:05}", f"vt1_Kunta{n}_Paikka", f"Tie 1 Kunta{n}, Paikka", f"Kunta{n}", "Uusimaa", ["A", "B"]) for n in range(160)]
+    with digitraffic_server(many, delay=0.03, broken=("C00007",)) as (url, state):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        started = time.monotonic()
+        assert len(address_book()) == 318
+        assert time.monotonic() - started < 2.5 < 160 * 0.03 and 8 < state["busiest"] <= 32 and state["without_header"] == 0
+        before = state["requests"]
+        assert len(address_book()) == 318 and state["requests"] == before
+        address_book(update=True)
+        assert state["requests"] > before + 150
+
+
+def test_being_told_to_slow_down_is_obeyed(monkeypatch):
+    with digitraffic_server(delay=0.02, limit=1) as (url, state):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        monkeypatch.setattr(dtcam, "_WORKERS", 2)
+        assert len(address_book()) == 8
+
+
+def test_the_model_gets_what_it_asked_for_and_no_more(service):
+    text = camera_address_book()
+    assert json.loads(text)["cameras"] == 8 and len(text) < 1000
+    found = json.loads(camera_address_book(search="jyvaskyla"))
+    assert found["found"] == 1 and found["cameras"][0]["camera"] == "digitraffic:C0950101"
+    limited = json.loads(camera_address_book(search="uusimaa", limit=2))
+    assert (limited["found"], len(limited["cameras"]), limited["left out"]) == (5, 2, 3)
+    assert json.loads(camera_address_book(search="Atlantis"))["found"] == 0
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"features": [1]}', b'{"features": [{"properties": {}}]}'])
+def test_an_answer_of_another_shape_is_an_error(body, monkeypatch):
+    from camera_servers import Quiet, http_server
+    class Handler(Quiet):
+        def do_GET(self): self.answer(body)
+    with http_server(Handler) as url, pytest.raises(CameraError, match="no list of weather cameras"): stations("x", f"{url}/stations")
+
+
+def test_the_address_of_a_picture_is_checked_like_any_other(monkeypatch):
+    with digitraffic_server(image_base="http://10.1.2.3") as (url, _):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        with gate(ToolPolicy()), pytest.raises(PolicyError, match="10.1.2.3"): cap("Porvoo")
+
+
+def test_a_model_may_use_the_service_that_the_person_configured_and_no_other(service):
+    url, state = service
+    with gate(ToolPolicy()):
+        assert Path(cap("Porvoo")).exists() and json.loads(camera_address_book(search="Porvoo"))["found"] == 3
+        with digitraffic_server() as (other, asked):
+            with pytest.raises(PolicyError): camera_address_book(other)
+            assert asked["requests"] == 0

@@ -1,0 +1,274 @@
+"Guarded fetching: what a model may not open is not opened, and each attack is shown to work on something weaker."
+import gzip, socket, ssl, subprocess, threading, time, tracemalloc
+
+import httpx2
+import pytest
+
+from conftest import program
+from llmcam.core import net
+from llmcam.core.net import BlockedError, NetError, check_url, fetch, is_public
+from llmcam.core.policy import PolicyError, ToolPolicy, confine, current_policy, data_dir, gate, get_policy, set_policy, trust, trusting, trusts_url
+from servers import LocalServer
+
+
+@pytest.fixture
+def server():
+    with LocalServer({"/": b"inside", "/json": {"cars": 3}, "*": (404, {}, b"no such page")}) as found: yield found
+
+
+def names(monkeypatch, **hosts):
+    "Let `hosts` (underscores for dots) resolve to the addresses given, one answer after the other."
+    asked, real = [], socket.getaddrinfo
+    def lookup(host, port, *args, **kwargs):
+        host = host.decode() if isinstance(host, bytes) else host
+        answers = hosts.get(host.replace(".", "_"))
+        if answers is None: return real(host, port, *args, **kwargs)
+        asked.append(host)
+        answer = answers[min(asked.count(host), len(answers)) - 1]
+        return [(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in answer.split()]
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return asked
+
+
+# Where a model may go
+
+SPELLINGS = ["127.0.0.1", "127.1", "127.0.1", "2130706433", "0177.0.0.1", "017700000001", "0x7f.0.0.1", "0x7f000001", "0x7F.1", "127.0.0.1.", "0", "0.0.0.0",
+             "localhost", "LOCALHOST", "localhost.", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[0:0:0:0:0:0:0:1]",
+             "[64:ff9b::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[fe80::1]", "[fe80::1%25lo]",
+             "[fc00::1]", "[fec0::1]", "[ff02::1]", "１２７.0.0.1", "①27.0.0.1", "127。0。0。1", "10.0.0.1", "192.168.0.1", "172.16.0.1", "169.254.169.254",
+             "100.64.0.1", "198.18.0.1", "192.0.2.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "user@127.0.0.1", "1.1.1.1@127.0.0.1", "1.1.1.1:x@127.0.0.1",
+             "127.0.0.1%2f", "1.1.1.1\\@127.0.0.1", "ex%61mple.com", "127.0.0.1#@1.1.1.1", "127.0.0.1?@1.1.1.1", "[::ffff:0:127.0.0.1]"]
+
+@pytest.mark.parametrize("host", SPELLINGS)
+def test_no_spelling_of_a_private_host_is_opened(host, server):
+    with gate(ToolPolicy()):
+        for url in (f"http://{host}:{server.port}/", f"http://{host}/", f"https://{host}/"):
+            with pytest.raises(NetError): fetch(url, timeout=2)
+            with pytest.raises(NetError): check_url(url)
+    assert server.requests == []
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "017700000001", "0", "1.1.1.1@127.0.0.1", "user@127.0.0.1"])
+def test_weak_a_list_of_bad_names_lets_these_spellings_through(host, server):
+    url = f"http://{host}:{server.port}/"
+    assert not url.startswith(("http://127.0.", "http://localhost", "http://10.", "http://192.168."))
+    assert httpx2.get(url, timeout=2, trust_env=False).text == "inside"
+
+def test_a_name_with_one_private_address_is_refused(monkeypatch, server):
+    names(monkeypatch, cam_example=["93.184.215.14 127.0.0.1"], inner_example=["10.0.0.7"])
+    for host in ("cam.example", "inner.example"):
+        with gate(ToolPolicy()), pytest.raises(BlockedError, match="not on the public internet"): fetch(f"http://{host}:{server.port}/")
+    assert server.requests == []
+
+def test_rebinding_does_not_help(monkeypatch, server):
+    asked = names(monkeypatch, cam_example=["93.184.215.14", "127.0.0.1"])
+    with gate(ToolPolicy()), pytest.raises(NetError): fetch(f"http://cam.example:{server.port}/", timeout=2)
+    assert server.requests == [] and asked == ["cam.example"]
+
+def test_weak_look_first_and_connect_by_name_is_rebound(monkeypatch, server):
+    names(monkeypatch, cam_example=["93.184.215.14", "127.0.0.1"])
+    looked = socket.getaddrinfo("cam.example", server.port)
+    assert all(is_public(entry[4][0]) for entry in looked)
+    sock = socket.create_connection(("cam.example", server.port), timeout=2)  # asks again, as every client library does
+    sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    sock.recv(100); sock.close()
+    assert len(server.requests) == 1
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_inward_are_refused(status, server):
+    with LocalServer({"/": (status, {"Location": f"{server.url}/json"}, b"")}) as outside:
+        with gate(ToolPolicy(trusted=(outside.host,))), pytest.raises(BlockedError): fetch(outside.url + "/")  # one step is allowed, the next is not
+        assert len(outside.requests) == 1 and server.requests == []
+        assert httpx2.get(outside.url + "/", follow_redirects=True, trust_env=False).json() == {"cars": 3}  # weak: only the first address was looked at
+        assert fetch(outside.url + "/").json() == {"cars": 3}  # a person may
+
+def test_redirects_to_other_schemes_are_refused():
+    with LocalServer({"*": lambda r: (302, {"Location": r.query["to"]}, b"")}) as server:
+        for target in ("file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:70/", "http://"):
+            with pytest.raises(NetError): fetch(server.url, params={"to": target})
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://1.1.1.1/", "gopher://1.1.1.1/", "data:text/plain,x", "javascript:1", "", "1.1.1.1", "//1.1.1.1/", "http://",
+                                 "http:///path", "http://1.1.1.1:99999/", "http://[::1/", "http://exa\nmple.com/", "http://a b.com:x/", "\x00http://1.1.1.1/"])
+def test_what_is_no_web_address_is_refused_to_everybody(url):
+    with pytest.raises(NetError): fetch(url)
+    with pytest.raises(NetError): check_url(url)
+
+def test_ports_of_other_services_and_userinfo_are_refused():
+    with gate(ToolPolicy()):
+        for url in ("http://1.1.1.1:22/", "http://1.1.1.1:25/", "https://user:secret@1.1.1.1/", "http://:secret@1.1.1.1/"):
+            with pytest.raises(BlockedError) as caught: check_url(url)
+            assert "secret" not in str(caught.value)
+        assert check_url("https://1.1.1.1/x?y=1") == "https://1.1.1.1/x?y=1"
+        assert check_url("rtsp://1.1.1.1:554/garden", schemes=("rtsp",))
+        with pytest.raises(NetError): check_url("rtsp://1.1.1.1/garden")
+
+def test_trusted_hosts(server):
+    for trusted in ("127.0.0.1", server.host, f"{server.url}/json"):
+        with gate(ToolPolicy(trusted=(trusted,))): assert fetch(f"{server.url}/json").json() == {"cars": 3}
+    with gate(ToolPolicy(trusted=(f"{server.url}/json", f"127.0.0.1:{server.port + 1}", "localhost"))), pytest.raises(BlockedError): fetch(f"{server.url}/other")
+
+def test_both_errors_can_be_caught_by_what_they_are():
+    with gate(ToolPolicy()):
+        for kind in (NetError, PolicyError, ConnectionError, PermissionError):
+            with pytest.raises(kind): check_url("http://10.0.0.1/")
+
+def test_the_name_is_kept_though_the_address_is_dialled(monkeypatch, server):
+    names(monkeypatch, cam_example=["127.0.0.1"])
+    monkeypatch.setattr(net, "is_public", lambda address: address == "127.0.0.1")
+    with gate(ToolPolicy()): assert fetch(f"http://cam.example:{server.port}/").text == "inside"
+    assert server.requests[0].headers["Host"] == f"cam.example:{server.port}"
+
+def test_certificates_are_checked_against_the_name(monkeypatch, tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=cam.example", "-addext",
+                    "subjectAltName=DNS:cam.example", "-keyout", key, "-out", cert], check=True, capture_output=True)
+    seen, tls = [], ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    tls.sni_callback = lambda sock, name, context: seen.append(name)
+    names(monkeypatch, cam_example=["127.0.0.1"], other_example=["127.0.0.1"])
+    monkeypatch.setattr(net, "_tls", lambda: ssl.create_default_context(cafile=cert))
+    with LocalServer({"/": b"safe"}, tls=tls) as server:
+        assert fetch(f"https://cam.example:{server.port}/").text == "safe"
+        with pytest.raises(NetError, match="certificate"): fetch(f"https://other.example:{server.port}/")
+    assert seen == ["cam.example", "other.example"]
+
+def test_a_person_is_not_restricted(server):
+    assert fetch(f"http://localhost:{server.port}/json").json() == {"cars": 3}
+    assert fetch(f"http://user:secret@{server.host}/").status == 200
+    assert server.requests[-1].headers["Authorization"].startswith("Basic ")
+
+
+# Bounds
+
+def drip(request):
+    "A header that never ends."
+    try:
+        for _ in range(40): request.handler.wfile.write(b"X"); request.handler.wfile.flush(); time.sleep(0.05)
+    except OSError: pass
+
+def slow_body(request):
+    request.handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    drip(request)
+
+@pytest.mark.parametrize("answer", [drip, slow_body])
+def test_a_server_that_drips_cannot_stretch_the_deadline(answer):
+    with LocalServer({"/": answer}) as server:
+        started = time.perf_counter()
+        with pytest.raises(NetError, match="within 0.3 s"): fetch(server.url, timeout=0.3)
+        assert time.perf_counter() - started < 0.8
+        started = time.perf_counter()
+        with pytest.raises(httpx2.HTTPError): httpx2.get(server.url, timeout=0.3, trust_env=False)  # weak: its limit is for each read
+        assert time.perf_counter() - started > 1.0
+
+def test_a_server_that_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as quiet:
+        started = time.perf_counter()
+        with pytest.raises(NetError, match="within 0.2 s"): fetch(f"http://127.0.0.1:{quiet.getsockname()[1]}/", timeout=0.2)
+        assert time.perf_counter() - started < 0.7
+
+def test_a_resolver_that_says_nothing(monkeypatch):
+    gone = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: gone.wait(5))
+    started = time.perf_counter()
+    with pytest.raises(NetError, match="No address for cam.example"): fetch("http://cam.example/", timeout=0.2)
+    assert time.perf_counter() - started < 0.7
+    gone.set()
+
+def endless(request):
+    request.handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    try:
+        for _ in range(10_000): request.handler.wfile.write(bytes(10_000))
+    except OSError: pass
+
+@pytest.mark.parametrize("answer", [endless, (200, {}, bytes(2_000_000)), (200, {"Content-Encoding": "gzip"}, gzip.compress(bytes(50_000_000))),
+                                    (200, {"Content-Length": 10**12}, b"x")], ids=["endless", "long", "bomb", "announced"])
+def test_long_bodies_are_given_up(answer):
+    with LocalServer({"/": answer}) as server:
+        tracemalloc.start()
+        with pytest.raises(NetError, match="more than the 1,000,000 bytes"): fetch(server.url, max_bytes=1_000_000)
+        peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+        assert peak < 16_000_000
+
+def test_a_bomb_that_unpacks_in_one_piece_is_what_we_avoid():
+    "Weak: the usual way to unpack makes all of it before anybody can count."
+    assert len(gzip.decompress(gzip.compress(bytes(50_000_000)))) == 50_000_000
+
+@pytest.mark.parametrize("headers, body", [({"Content-Encoding": "gzip"}, b"no gzip"), ({"Content-Encoding": "gzip"}, gzip.compress(b"x" * 1000)[:-12]),
+                                           ({"Content-Encoding": "br"}, b"x"), ({"Content-Length": 50}, b"x")])
+def test_broken_bodies(headers, body):
+    def answer(request): LocalServer.reply(request, (200, headers, body)); request.handler.close_connection = True
+    with LocalServer({"/": answer}) as server, pytest.raises(NetError): fetch(server.url, timeout=2)
+
+def test_redirects_end():
+    with LocalServer({"/": (302, {"Location": "/"}, b"")}) as server:
+        with pytest.raises(NetError, match="more than 5 times"): fetch(server.url)
+        assert len(server.requests) == 6
+
+def test_connection_refused_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as taken: port = taken.getsockname()[1]
+    with pytest.raises(NetError, match="could not be fetched"): fetch(f"http://127.0.0.1:{port}/?key=canary")
+    try: fetch(f"http://name:canary@127.0.0.1:{port}/x?key=canary")
+    except NetError as e: assert "canary" not in str(e)
+
+
+# What is sent and what comes back
+
+def test_requests(server):
+    fetch(f"{server.url}/json?a=1", "post", params={"b": "ä&c"}, json={"x": [1]}, headers={"X-Key": "k"})
+    fetch(f"{server.url}/json", "PUT", data={"a": "1", "b": "2"})
+    fetch(f"{server.url}/json", "PATCH", data=b"raw", headers={"Content-Type": "text/plain"})
+    fetch(f"{server.url}/json", "POST", files={"image": ("x.jpg", b"123")}, auth=("me", "secret"))
+    post, put, patch, upload = server.requests
+    assert post.query == {"a": "1", "b": "ä&c"} and post.json() == {"x": [1]} and post.headers["X-Key"] == "k" and post.headers["User-Agent"].startswith("llmcam/")
+    assert put.body == b"a=1&b=2" and put.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert patch.body == b"raw" and b'filename="x.jpg"' in upload.body and upload.headers["Authorization"].startswith("Basic ")
+
+def test_replies():
+    with LocalServer({"/latin": (200, {"Content-Type": "text/plain; charset=iso-8859-1"}, "ä".encode("latin-1")), "/empty": (204, {}, b""),
+                      "/gzip": (200, {"Content-Encoding": "gzip"}, gzip.compress(b'{"a": 1}')), "/bad": (503, {}, b"<h1>Busy</h1>")}) as server:
+        assert fetch(f"{server.url}/latin").text == "ä" and fetch(f"{server.url}/empty").content == b"" and fetch(f"{server.url}/gzip").json() == {"a": 1}
+        assert fetch(f"{server.url}/latin", "HEAD").content == b""
+        with pytest.raises(NetError, match="answered 503: <h1>Busy"): fetch(f"{server.url}/bad").raise_for_status()
+        with pytest.raises(ValueError): fetch(f"{server.url}/latin").json()
+
+def test_redirects_keep_the_method_as_the_standard_says_and_credentials_at_home(server):
+    for status, method, body in ((303, "GET", b""), (302, "GET", b""), (307, "POST", b'{"a":1}'), (308, "POST", b'{"a":1}')):
+        with LocalServer({"/": (status, {"Location": f"{server.url}/json"}, b"")}) as first:
+            fetch(first.url, "POST", json={"a": 1}, headers={"Authorization": "Bearer canary", "X-Api-Key": "canary", "Cookie": "c=canary"})
+        landed = server.requests[-1]
+        assert (landed.method, landed.body) == (method, body) and "canary" not in str(landed.headers)
+        assert landed.headers["Host"] == server.host
+
+def test_a_transport_can_be_passed_in():
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json={"host": request.url.host}))
+    assert fetch("https://cam.example/", transport=transport).json() == {"host": "cam.example"}
+
+
+# Policy
+
+def test_policies():
+    assert (ToolPolicy().files, ToolPolicy().shell, ToolPolicy().allow_exec) == ("any", "bwrap", False)
+    before = set_policy(ToolPolicy.web())
+    try: assert get_policy().files == "data" and trust().allow_exec and get_policy().modules == ("",)
+    finally: set_policy(before)
+    assert current_policy() is None
+    with gate(ToolPolicy()), gate(ToolPolicy.web()): assert current_policy().shell == "off"
+    assert trusting(ToolPolicy(), "a").trusted == ("a",) and trusts_url(ToolPolicy(trusted=("[::1]:80",)), "http://[::1]/")
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "~/../../x", "a\0b", "/proc/self/environ", "data/../../etc/passwd", "//etc/passwd", "link/passwd"])
+def test_paths_of_a_model_stay_in_the_data_directory(path):
+    (data_dir() / "link").symlink_to("/etc")
+    with gate(ToolPolicy.web()), pytest.raises(PolicyError): confine(path)
+    with gate(ToolPolicy.web()), pytest.raises(PolicyError): confine(data_dir() / path.lstrip("~") if path.startswith(("link", "..")) else path)
+
+def test_weak_a_prefix_is_no_confinement():
+    (data_dir() / "link").symlink_to("/etc")
+    twin = data_dir().with_name("data2"); twin.mkdir()
+    for path in (data_dir() / "link" / "passwd", twin, data_dir() / ".." / "x"): assert str(path).startswith(str(data_dir()))
+    for path in (data_dir() / "link" / "passwd", twin, data_dir() / ".." / "x"):
+        with gate(ToolPolicy.web()), pytest.raises(PolicyError): confine(path)
+
+def test_trusted_folders(tmp_path):
+    photos = tmp_path / "photos"; photos.mkdir()
+    with gate(ToolPolicy.web(trusted=(str(photos),))):
+        assert confine(photos / "x.jpg") == photos / "x.jpg"
+        with pytest.raises(PolicyError): confine(tmp_path / "photos2")

@@ -1,0 +1,373 @@
+"The offline model picks the right tools for requests in many wordings, and its server refuses what OpenAI refuses."
+import base64, copy, json, urllib.request
+from datetime import date
+from typing import Literal
+
+import pytest
+
+from llmcam.application.session import SessionManager
+from llmcam.core.fc import Final, TextDelta, ToolStarted, complete, form_msg, form_msgs, stream
+from llmcam.core.fn_to_schema import Tool, function_schema, public_tool
+from llmcam.core.offline import OfflineModel, OfflineServer, RequestError, ScriptedModel, check_messages, check_request
+
+STREAM = "3f2b8c1e-1111-4222-8333-123456789abc"
+SIGNED = "(Keyword rules wrote this, not a language model.)"
+
+
+def frame_of(camera): return f"data/cap_{''.join(c for c in camera.split('?')[0].rpartition(':')[2] if c.isalnum())}.jpg"
+
+
+STAND_INS = dict(
+    capture_frame=lambda camera: frame_of(camera),
+    capture_youtube_live_frame=lambda link=None, place=None: "data/cap_youtube.jpg",
+    cap=lambda **kwargs: "data/cap_Porvoo.jpg",
+    detect_objects=lambda image_path, conf=.25: json.dumps({"car": 3, "boat": 4} if "market" in image_path else {"car": 7, "person": 2, "boat": 1}),
+    plot_object=lambda images, object, methods=None: json.dumps({"path": f"data/plot_{object}_{len(images)}.png"}),
+    list_image_files=lambda **kwargs: "data/cap_a.jpg\ndata/cap_b.jpg",
+    list_detection_files=lambda **kwargs: "data/detection_cap_a.jpg",
+    list_plot_files=lambda **kwargs: "data/plot_car.png",
+    start_notification_stream=lambda messages: f"Notification stream started with ID {STREAM}",
+    stop_notification=lambda noti_id: "Notification stream stopped",
+    ask_gpt4v_about_image_file=lambda path, question=None: '{"car": 7, "time_of_day": "day"}',
+    download_file=lambda url, save_path=None: f"data/{url.rpartition('/')[2]}",
+)
+
+
+def stand_in(tool):
+    "`tool` as a model sees it, with a function that needs no camera."
+    return Tool(copy.deepcopy(public_tool(tool)), func=STAND_INS.get(tool["function"]["name"], lambda **kwargs: "done"))
+
+
+@pytest.fixture(scope="module")
+def session_tools():
+    with SessionManager() as manager: return [stand_in(tool) for tool in manager[manager.init_session()].tools]
+
+
+def talk(turns, tools, system=None):
+    "Take the turns; the calls of the last one as `name(arguments)`, its answer, and the conversation."
+    msgs = form_msgs([("system", system)] if system else [])
+    for turn in turns:
+        calls = []
+        msgs.append(form_msg("user", turn))
+        _, answer = complete(msgs, tools, client=OfflineModel(), on_event=lambda e: calls.append(e) if isinstance(e, ToolStarted) else None)
+    check_messages(msgs)
+    return [c.name for c in calls], [c.arguments for c in calls], answer
+
+
+HARBOUR = 'The camera of this conversation is "sample:harbour". Capture a new frame from it for each question about now.'
+BOTH = 'The cameras of this conversation are "sample:harbour", "sample:market".'
+COUNT, TWO = ["capture_frame", "detect_objects"], ["capture_frame"] * 2 + ["detect_objects"] * 2
+REQUESTS = [  # (turns, system message, calls of the last turn, text in its answer or its arguments)
+    (["How many cars are there?"], HARBOUR, COUNT, "7 cars"),
+    (["How many cars are there?"], 'The camera of this conversation is "shots/cap 1.jpg".', ["detect_objects"], '"shots/cap 1.jpg"'),
+    (["Any boats?"], HARBOUR, COUNT, "1 boat on"),
+    (["How many vehicles can you see?"], HARBOUR, COUNT, "7 vehicles"),
+    (["Is there a dog on sample:harbour?"], None, COUNT, "no dogs"),
+    (["Are there any people at the harbour right now?"], None, COUNT, "2 people"),
+    (["How many cars are there at the market?"], BOTH, COUNT, "3 cars"),
+    (["How many people are on the pier right now?"], BOTH, TWO, "2 people"),
+    (["How many boats are on sample:harbour and sample:market?"], None, TWO, "In all 5 boats"),
+    (["How many cars at sample:harbour? And how many boats at sample:market?"], None, COUNT * 2, "4 boats"),
+    (["Which camera has more cars, sample:harbour or sample:market?"], None, TWO, "Most cars: sample:harbour"),
+    (["How many trucks does digitraffic:Porvoo show?"], None, COUNT, "no trucks"),
+    (["Capture the harbour, detect objects, plot the cars"], None, [*COUNT, "plot_object"], "plot_car_1.png"),
+    (["capture sample:harbour, then count the boats, and finally plot both cars and people"], None, [*COUNT, "plot_object", "plot_object"], "plot_person_1"),
+    (["Detect objects on the harbour camera and plot the boats"], None, [*COUNT, "plot_object"], "plot_boat_1"),
+    (["Take a picture of sample:harbour."], None, ["capture_frame"], "data/cap_harbour.jpg"),
+    (["Grab three frames from sample:harbour?t=30"], None, ["capture_frame"] * 3, "sample:harbour?t=30"),
+    (["Take a picture of sample:harbour.", "How many boats are in it?"], None, ["detect_objects"], "1 boat in"),
+    (["Take a picture of sample:harbour.", "How many boats are there now?"], None, COUNT, "1 boat on"),
+    (["Take pictures of sample:harbour and sample:market", "How many people are on each of these frames?"], None, ["detect_objects"] * 2, "2 people"),
+    (["Take pictures of sample:harbour and sample:market", "Plot the boats in these pictures"], None, ["plot_object"], "plot_boat_2"),
+    (["Capture sample:harbour", "Capture sample:market", "Plot the number of cars in the captured images"], None, ["plot_object"], "plot_car_2"),
+    (["Detect objects in data/a.jpg and data/b.jpg"], None, ["detect_objects"] * 2, "7 cars, 2 people and 1 boat in b.jpg"),
+    (["Count people in 'my pictures/a b.jpg' with confidence 0.5"], None, ["detect_objects"], '{"image_path": "my pictures/a b.jpg", "conf": 0.5}'),
+    (["What do you see?"], HARBOUR, ["capture_frame", "ask_gpt4v_about_image_file"], "time of day: day"),
+    (["Describe the picture data/x.png"], None, ["ask_gpt4v_about_image_file"], "data/x.png"),
+    (["List all images"], None, ["list_image_files"], "cap_b.jpg"),
+    (["Which detections do we have?"], None, ["list_detection_files"], "detection_cap_a"),
+    (["Show me the plots you made"], None, ["list_plot_files"], "plot_car"),
+    (["Count the cars in all captured images"], None, ["list_image_files", "detect_objects", "detect_objects"], "In all 14 cars"),
+    (["Plot the number of people in every saved picture"], None, ["list_image_files", "plot_object"], "plot_person_2"),
+    (["Watch sample:harbour and tell me when there are more than 3 cars, then stop."], None, ["start_notification_stream"], STREAM),
+    (["Notify me if at least two boats show up"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["Let me know as soon as the harbour is empty of people"], None, ["start_notification_stream"], "Camera: sample:harbour"),
+    (["Warn me if something odd happens at the harbour"], None, [], "what to wait for"),
+    (["Watch the harbour and tell me when there are more than 3 cars", "Stop the notifications"], None, ["stop_notification"], STREAM),
+    (["Watch the harbour and tell me when there are more than 3 cars", "Thanks, you can stop watching now."], None, ["stop_notification"], STREAM),
+    ([f"Cancel the notification stream {STREAM}"], None, ["stop_notification"], STREAM),
+    (["Stop the notifications"], None, [], "noti_id"),
+    (["Download https://example.com/pics/ferry.jpg"], None, ["download_file"], "ferry.jpg"),
+    (["Please fetch 'https://example.com/a.jpg' and count the cars in it"], None, ["download_file", "detect_objects"], "7 cars"),
+    (["Add the API at http://127.0.0.1:8000 as petstore"], None, ["add_api_tools"], '"service_name": "petstore"'),
+    (["Remove the petstore tools"], None, ["remove_tools"], "petstore"),
+    (["Add the function math.sqrt as maths"], None, ["add_function_tools"], '["math.sqrt"]'),
+    (["Run `ls -l data`"], None, ["execute_bash_command"], "ls -l data"),
+    (["Find the YouTube live stream of Santa Claus Village"], None, ["select_youtube_live_url"], "Santa Claus Village"),
+    (["Which road cameras are there in Porvoo?"], None, ["camera_address_book"], ""),
+    (["Hello!"], None, [], "I can call these tools"),
+    (["What can you do?"], None, [], "`capture_frame`"),
+    (["Please write me a sonnet about the sea."], None, [], "can't tell"),
+]
+
+
+@pytest.mark.parametrize("turns, system, wanted, text", REQUESTS, ids=[r[0][-1][:50] for r in REQUESTS])
+def test_session_requests(turns, system, wanted, text, session_tools):
+    names, arguments, answer = talk(turns, session_tools, system)
+    assert names == wanted
+    assert text in answer + json.dumps(arguments)
+    assert answer.endswith(SIGNED)
+
+
+def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius") -> str:
+    "Get the current weather in a city."
+    return f"18 degrees {unit} in {city}"
+
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+
+def multiply(a: float, b: float) -> float:
+    "Multiply two numbers."
+    return a * b
+
+def total(numbers: list[float]) -> float:
+    "Sum up a list of numbers."
+    return sum(numbers)
+
+def translate(text: str, language: str) -> str:
+    "Translate a text to another language."
+    return f"{text} in {language}"
+
+def send_email(to: str, subject: str, body: str = "") -> str:
+    "Send an e-mail."
+    return "sent"
+
+def book_table(restaurant: str, people: int, day: date, outdoors: bool = False) -> str:
+    "Book a table at a restaurant."
+    return "booked"
+
+def set_light(room: Literal["kitchen", "hall"], on: bool) -> str:
+    "Switch the light of a room on or off."
+    return "done"
+
+def now() -> str:
+    "Tell the current time."
+    return "12:00"
+
+
+def operation(name, about, **groups):
+    "A tool such as an OpenAPI document gives, with its arguments in groups."
+    properties = {group: {"type": "object", "properties": fields, "required": list(fields)[:1]} for group, fields in groups.items()}
+    tool = {"name": name, "description": about, "parameters": {"type": "object", "properties": properties, "required": list(groups)}}
+    return Tool({"type": "function", "function": tool}, func=lambda **kwargs: "done")
+
+
+PETS = [
+    operation("findPetsByStatus", "Finds Pets by status.", query={"status": {"type": "string", "enum": ["available", "pending", "sold"]}}),
+    operation("getPetById", "Find pet by ID.", path={"petId": {"type": "integer", "description": "ID of pet to return"}}),
+    operation("getStation", "A station of the road.", path={"id": {"type": "string"}}),
+    operation("createUser", "Create a user."),
+    operation("addPet", "Add a new pet to the store.", body={"name": {"type": "string"}, "photoUrls": {"type": "array", "items": {"type": "string"}}}),
+]
+OWN = [*map(function_schema, (get_weather, add, multiply, total, translate, send_email, book_table, set_light, now)), *PETS]
+OWN_REQUESTS = [
+    ("What's the weather in Paris?", [{"city": "Paris"}]),
+    ("weather in oslo in fahrenheit please", [{"city": "oslo", "unit": "fahrenheit"}]),
+    ("Weather for New York, Rome and Berlin", [{"city": "New York"}, {"city": "Rome"}, {"city": "Berlin"}]),
+    ("What's the weather?", []),
+    ("Add 2 and 2", [{"a": 2, "b": 2}]),
+    ("What is 3 plus 4?", [{"a": 3, "b": 4}]),
+    ("add(a=5, b=6)", [{"a": 5, "b": 6}]),
+    ("Add seven", []),
+    ("Add 2 and 3, then multiply the result by 4", [{"a": 2, "b": 3}, {"a": 5, "b": 4}]),
+    ("Sum up 1, 2 and 3.5", [{"numbers": [1, 2, 3.5]}]),
+    ("Translate 'good morning' to Finnish", [{"text": "good morning", "language": "Finnish"}]),
+    ("Send an email to bob@example.com with subject 'Hi' and body 'See you'", [{"to": "bob@example.com", "subject": "Hi", "body": "See you"}]),
+    ("Book a table for 4 people at Savoy on 2026-12-24 outdoors", [{"restaurant": "Savoy", "people": 4, "day": "2026-12-24", "outdoors": True}]),
+    ("Turn off the light in the hall", [{"room": "hall", "on": False}]),
+    ("What time is it now?", [{}]),
+    ("Find pets with status sold", [{"query": {"status": "sold"}}]),
+    ("Get pet 7", [{"path": {"petId": 7}}]),
+    ("Get the station C01503", [{"path": {"id": "C01503"}}]),
+    ("Create a charge of 5 euros", []),
+    ("Add a new pet named Rex with photo https://x.example/r.jpg", [{"body": {"name": "Rex", "photoUrls": ["https://x.example/r.jpg"]}}]),
+]
+
+
+@pytest.mark.parametrize("request_text, wanted", OWN_REQUESTS, ids=[r[0] for r in OWN_REQUESTS])
+def test_your_own_functions(request_text, wanted):
+    assert talk([request_text], OWN)[1] == wanted
+
+
+def send_notification(msg: str) -> str:
+    "Send a notification with a message to the user."
+
+WATCHES = [  # (request, notified, stopped)
+    ("Watch sample:harbour and tell me when there are more than 3 cars, then stop.", True, True),
+    ("Tell me when there are more than 7 cars on sample:harbour", False, False),
+    ("Notify me once when there are at least 2 boats at sample:harbour", False, False),
+    ("Notify me once when there is at least one boat at sample:harbour", True, True),
+    ("Tell me when there are no people on sample:market", True, False),
+    ("Tell me as soon as nobody is at the harbour", False, False),
+    ("Let me know if a dog appears on sample:harbour", False, False),
+    ("Let me know if a boat appears on sample:harbour", True, False),
+    ("Tell me how many cars there are on sample:harbour every minute", True, False),
+    ("Alert me when fewer than ten vehicles are at the harbour", True, False),
+    ("Message me whenever the number of cars on the harbour exceeds 6", True, False),
+    ("Tell me when the harbour has 8 or more cars", False, False),
+    ("Let me know once the harbour is empty", False, False),
+    ("Watch the harbour and warn me if something odd happens", False, False),
+]
+
+def look(request, session_tools, said=""):
+    "One look of a watch: what was called and what was sent."
+    sent, calls = [], []
+    sender = Tool(public_tool(function_schema(send_notification)), func=lambda msg: sent.append(msg) or "Notification sent")
+    tools = [t for t in session_tools if t.name != "start_notification_stream"] + [sender]
+    msgs = form_msgs([("system", HARBOUR), ("user", request), ("system", f"Notification stream started with ID {STREAM}. Complete the stream here."), ("system", f"You have already notified: {said}")])
+    complete(msgs, tools, client=OfflineModel(), on_event=lambda e: calls.append(e) if isinstance(e, ToolStarted) else None)
+    return calls, sent
+
+@pytest.mark.parametrize("request_text, notified, stopped", WATCHES, ids=[w[0] for w in WATCHES])
+def test_one_look(request_text, notified, stopped, session_tools):
+    calls, sent = look(request_text, session_tools)
+    assert [c.name for c in calls][:2] == COUNT
+    assert bool(sent) == notified
+    assert [c.arguments for c in calls if c.name == "stop_notification"] == ([{"noti_id": STREAM}] if stopped else [])
+
+def test_what_was_said_is_not_said_again(session_tools):
+    request = "Tell me when there are more than 3 cars on sample:harbour"
+    _, sent = look(request, session_tools)
+    assert sent == ["I count 7 cars on sample:harbour. You asked for more than 3 cars."]
+    assert look(request, session_tools, said=sent[0])[1] == []
+
+
+def test_failures_are_told_and_no_number_is_made_up(session_tools):
+    def broken(camera): raise RuntimeError("camera is dark")
+    tools = [Tool(t, func=broken) if t.name == "capture_frame" else t for t in session_tools]
+    names, _, answer = talk(["How many cars are on sample:harbour?"], tools)
+    assert names == ["capture_frame"] and "camera is dark" in answer
+    assert not any(c.isdigit() for c in answer)
+
+def test_same_question_same_answer(session_tools):
+    ask = lambda: OfflineModel().chat.completions.create(messages=[form_msg("user", "How many cars are on sample:harbour and sample:market?")], tools=[public_tool(t) for t in session_tools])
+    first, second = ask(), ask()
+    assert first == second
+    assert len({c.id for c in first.choices[0].message.tool_calls}) == 2
+
+def test_it_runs_without_tools():
+    assert "none" in complete([form_msg("user", "Count the cars on sample:harbour")], client=OfflineModel())[1]
+    assert complete([form_msg("user", "")], client=OfflineModel())[1].endswith(SIGNED)
+
+
+def picture_message(text):
+    url = "data:image/jpeg;base64," + base64.b64encode(b"picture").decode()
+    return form_msg("user", [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}])
+
+def test_eyes():
+    seen = []
+    eyes = lambda picture: seen.append(picture) or {"car": 2, "person": 1, "time_of_day": "day"}
+    ask = lambda text, **kwargs: complete([picture_message(text)], client=OfflineModel(**kwargs))[1]
+    assert "can't see" in ask("How many cars?")
+    assert ask("How many cars?", eyes=eyes).startswith("I count 2 cars.") and seen == [b"picture"]
+    assert json.loads(ask("Answer with one JSON object.", eyes=eyes)) == {"car": 2, "person": 1, "time_of_day": "day"}
+
+
+# The server
+
+def chat_completion(server, body):
+    "Post `body`; status and JSON."
+    request = urllib.request.Request(f"{server.base_url}/chat/completions", json.dumps(body).encode() if not isinstance(body, bytes) else body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply: return reply.status, json.load(reply)
+    except urllib.error.HTTPError as e: return e.code, json.load(e)
+
+@pytest.fixture(scope="module")
+def server():
+    with OfflineServer() as server: yield server
+
+@pytest.fixture(scope="module")
+def client(server):
+    from openai import OpenAI
+    with OpenAI(base_url=server.base_url, api_key="x", max_retries=0) as client: yield client
+
+def test_the_real_client_through_the_real_loop(client, session_tools):
+    msgs, calls = [form_msg("user", "Capture sample:harbour and sample:market, then plot the boats")], []
+    complete(msgs, session_tools, client=client, model="offline", on_event=lambda e: calls.append(e.name) if isinstance(e, ToolStarted) else None)
+    assert calls == ["capture_frame", "capture_frame", "plot_object"] and "plot_boat_2.png" in msgs[-1]["content"]
+
+def test_streaming_through_the_real_client(client):
+    events = list(stream([form_msg("user", "Add 2 and 40")], OWN, client=client, model="offline"))
+    assert isinstance(events[-1], Final) and "42" in events[-1].content
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == events[-1].content
+
+def test_the_asynchronous_client(server):
+    import asyncio
+    from openai import AsyncOpenAI
+    from llmcam.core.fc import acomplete
+    async def ask():
+        async with AsyncOpenAI(base_url=server.base_url, api_key="x") as client:
+            return await acomplete([form_msg("user", "Add 2 and 40")], OWN, client=client, model="offline")
+    assert "42" in asyncio.run(ask())[1]
+
+def test_models_and_unknown_paths(client, server):
+    assert [m.id for m in client.models.list()] == ["offline"]
+    with pytest.raises(urllib.error.HTTPError, match="404"): urllib.request.urlopen(f"{server.base_url}/nothing", timeout=10)
+
+def test_a_model_that_breaks_gives_500():
+    with OfflineServer(ScriptedModel(RuntimeError("out of order"))) as server:
+        assert chat_completion(server, dict(model="m", messages=[form_msg("user", "hi")]))[0] == 500
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+USER = form_msg("user", "hi")
+def called(*calls): return {"role": "assistant", "content": None, "tool_calls": list(calls)}
+def tool(**function): return {"type": "function", "function": {"name": "add", **function}}
+def answer(id): return form_msg("tool", "5", id)
+
+REFUSED = [  # (what, messages, more of the body, text of the error)
+    ("metadata in a function", [USER], {"tools": [tool(metadata={})]}, "Unknown parameter: 'tools[0].function.metadata'"),
+    ("fixup in a function", [USER], {"tools": [tool(fixup="a.b")]}, "Unknown parameter"),
+    ("unknown field of a tool", [USER], {"tools": [{**tool(), "service": "x"}]}, "Unknown parameter: 'tools[0].service'"),
+    ("129 tools", [USER], {"tools": [tool(name=f"t{i}") for i in range(129)]}, "maximum length 128"),
+    ("no tools at all", [USER], {"tools": []}, "too short"),
+    ("dots in a name", [USER], {"tools": [tool(name="a.b")]}, "does not match pattern"),
+    ("a long name", [USER], {"tools": [tool(name="a" * 65)]}, "maximum length 64"),
+    ("no name", [USER], {"tools": [{"type": "function", "function": {}}]}, "Missing required parameter: 'tools[0].function.name'"),
+    ("one name twice", [USER], {"tools": [tool(), tool()]}, "2 functions named"),
+    ("a long description", [USER], {"tools": [tool(description="a" * 1025)]}, "maximum length 1024"),
+    ("a schema that is none", [USER], {"tools": [tool(parameters={"type": "object", "properties": {"a": {"type": "int"}}})]}, "Invalid schema for function 'add'"),
+    ("a schema of a list", [USER], {"tools": [tool(parameters={"type": "array"})]}, "Invalid schema"),
+    ("an array without items", [USER], {"tools": [tool(parameters={"type": "object", "properties": {"a": {"type": "array"}}})]}, "array schema missing items"),
+    ("an unknown role", [form_msg("robot", "hi")], {}, "Invalid value: 'robot'"),
+    ("no content", [{"role": "user"}], {}, "content"),
+    ("an unknown field of a message", [{**USER, "time": 1}], {}, "Unknown parameter: 'messages[0].time'"),
+    ("no messages", [], {}, "too short"),
+    ("a call left open", [USER, called(CALL)], {}, "did not have response messages: c1"),
+    ("a call left open before the next message", [USER, called(CALL), USER], {}, "did not have response messages: c1"),
+    ("an answer to no call", [USER, answer("c1")], {}, "must be a response"),
+    ("an answer to another call", [USER, called(CALL), answer("c2")], {}, "not found"),
+    ("two answers", [USER, called(CALL), answer("c1"), answer("c1")], {}, "answered twice"),
+    ("one id twice", [USER, called(CALL, CALL), answer("c1")], {}, "Duplicate value"),
+    ("a bad name in a call", [USER, called({**CALL, "function": {"name": "a b", "arguments": ""}}), answer("c1")], {}, "does not match pattern"),
+    ("no calls in tool_calls", [USER, {"role": "assistant", "content": "x", "tool_calls": []}], {}, "empty array"),
+    ("an unknown argument", [USER], {"temprature": 1}, "Unrecognized request argument supplied: temprature"),
+    ("tool_choice without tools", [USER], {"tool_choice": "auto"}, "only allowed when 'tools'"),
+]
+
+@pytest.mark.parametrize("what, messages, more, text", REFUSED, ids=[r[0] for r in REFUSED])
+def test_refused_as_openai_does(what, messages, more, text, server):
+    with pytest.raises(RequestError) as refusal: check_request(dict(model="m", messages=messages, **more))
+    assert text in str(refusal.value)
+    status, body = chat_completion(server, dict(model="m", messages=messages, **more))
+    assert status == 400 and body["error"]["type"] == "invalid_request_error" and text in body["error"]["message"]
+
+def test_accepted_as_openai_does(server):
+    "The weak variant of each refusal: the same shapes, without the fault."
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}}
+    messages = [form_msg("developer", "Be brief."), USER, called(CALL, {**CALL, "id": "c2"}), answer("c2"), answer("c1"), form_msg("assistant", "5"), picture_message("and this?")]
+    body = dict(model="m", messages=messages, tools=[tool(name=f"t{i}", description="a" * 1024, parameters=schema) for i in range(128)], tool_choice="auto", temperature=0)
+    check_request(body)
+    assert chat_completion(server, body)[0] == 200
+    assert chat_completion(server, b"{")[0] == 400

@@ -1,0 +1,473 @@
+"REST APIs as tools, and classes as REST APIs: documents of every kind, requests as the document wants them, lessons instead of exceptions."
+import copy, json, random, re, time
+from collections import namedtuple
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import ClassVar, NamedTuple, Optional, TypedDict
+
+import pytest
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel
+
+from llmcam.core.class_to_oas import class_to_oas
+from llmcam.core.fn_to_schema import SchemaError, public_tool
+from llmcam.core.net import NetError
+from llmcam.core.oas_to_schema import SpecError, api_schema, generate_request, load_oas, use_credentials
+from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from servers import LocalServer
+
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+
+def document(paths=None, components=None, version="3.1.0", **more):
+    return {"openapi": version, "info": {"title": "Test", "version": "1"}, "paths": paths or {}, "components": components or {}, **more}
+
+def one(operation, path="/things", method="get", item=None, **kwargs):
+    "The tool of a document with one operation."
+    tools = api_schema("http://127.0.0.1:1", document({path: {method: operation, **(item or {})}}, **kwargs))
+    assert len(tools) == 1
+    check(tools)
+    return tools[0]["function"]
+
+def query(*parameters): return {"parameters": [{"in": "query", **p} for p in parameters]}
+
+def refs_in(schema):
+    "What a schema refers to, values that only look like references aside."
+    if isinstance(schema, list): return set().union(*map(refs_in, schema))
+    if not isinstance(schema, dict): return set()
+    here = {schema["$ref"]} if isinstance(schema.get("$ref"), str) else set()
+    return here.union(*(refs_in(value) for key, value in schema.items() if key not in ("enum", "const", "default", "$defs")))
+
+def check(tools):
+    "What holds for the tools of every document."
+    names, checked = [tool.name for tool in tools], {}
+    assert len(set(names)) == len(names)
+    for tool in tools:
+        function = tool["function"]
+        parameters, defs = {**function["parameters"]}, function["parameters"].get("$defs", {})
+        parameters.pop("$defs", None)
+        assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", function["name"])
+        assert set(parameters["properties"]) <= {"path", "query", "header", "body"} and set(parameters["required"]) <= set(parameters["properties"])
+        assert not {"metadata", "fixup"} & set(public_tool(tool)["function"])
+        for schema in (parameters, *defs.values()):
+            if id(schema) not in checked: Draft202012Validator.check_schema(schema); checked[id(schema)] = (schema, refs_in(schema))
+        refs = set().union(*(checked[id(schema)][1] for schema in (parameters, *defs.values())))
+        assert refs == {f"#/$defs/{name}" for name in defs}  # all that is referred to, and nothing else
+
+
+# Documents of others
+
+@pytest.mark.parametrize("name, count", [("petstore3", 19), ("marine_digitraffic", None), ("road_digitraffic", None), ("train_digitraffic", None), ("stripe", 416)])
+def test_real_documents(shared_data, name, count):
+    path = shared_data / "openapi" / f"{name}.json"
+    oas = load_oas(path)
+    tools = api_schema("https://api.example", oas, name)
+    check(tools)
+    operations = [operation for item in oas["paths"].values() for method, operation in item.items() if method in METHODS]
+    assert len(tools) == len(operations) and (count is None or len(tools) == count)
+    with_body = [operation for operation in operations if "requestBody" in operation]
+    assert sum("body" in tool["function"]["parameters"]["properties"] for tool in tools) == len(with_body)
+    assert all(tool["function"]["metadata"]["service"] == name for tool in tools)
+
+
+# Parameters
+
+def test_path_level_and_referenced_parameters():
+    shared = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}, {"$ref": "#/components/parameters/page"}]
+    function = one({"operationId": "read", "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}, "description": "Number"}]},
+                   "/things/{id}", item={"parameters": shared},
+                   components={"parameters": {"page": {"$ref": "#/components/parameters/page2"}, "page2": {"name": "page", "in": "query", "schema": {"type": "integer"}}}})
+    assert function["parameters"] == {"type": "object", "required": ["path"], "properties": {
+        "path": {"type": "object", "properties": {"id": {"type": "integer", "description": "Number"}}, "required": ["id"]},
+        "query": {"type": "object", "properties": {"page": {"type": "integer"}}, "required": []}}}
+    assert function["metadata"]["accepted_queries"] == ["page"]
+
+def test_path_parameters_that_nobody_declared():
+    assert one({}, "/a/{b}/{c}")["parameters"]["properties"]["path"]["required"] == ["b", "c"]
+
+def test_headers_cookies_and_what_is_not_ours():
+    parameters = [{"name": name, "in": place, "schema": {"type": "string"}} for name, place in
+                  (("X-Trace", "header"), ("Authorization", "header"), ("Accept", "header"), ("Content-Type", "header"), ("flavour", "cookie"))]
+    function = one({"parameters": parameters})
+    assert list(function["parameters"]["properties"]["header"]["properties"]) == ["X-Trace", "flavour"] and function["metadata"]["cookies"] == ["flavour"]
+
+@pytest.mark.parametrize("given, expected", [
+    ({"type": "string", "nullable": True}, {"type": ["string", "null"]}), ({"type": "string", "enum": ["a"], "nullable": True}, {"type": ["string", "null"], "enum": ["a", None]}),
+    ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, {"type": "integer", "exclusiveMinimum": 1}),
+    ({"type": "integer", "minimum": 1, "exclusiveMinimum": False}, {"type": "integer", "minimum": 1}),
+    ({"type": "string", "example": "x", "xml": {}, "x-odd": 1, "discriminator": {}, "format": "date"}, {"type": "string", "format": "date"}),
+    ({"type": "strng"}, {}), ({"type": "string", "required": True}, {"type": "string"}), ({"type": "array", "items": [{"type": "string"}]}, {"type": "array", "prefixItems": [{"type": "string"}]}),
+    ({"allOf": [{"type": "string"}], "nullable": True}, {"anyOf": [{"allOf": [{"type": "string"}]}, {"type": "null"}]}),
+    ({"type": ["string", "null"], "const": "x"}, {"type": ["string", "null"], "const": "x"}), ({}, {}), (True, {}), (False, {"not": {}}),
+    ({"type": "object", "additionalProperties": {"type": "integer", "example": 3}}, {"type": "object", "additionalProperties": {"type": "integer"}}),
+    ({"oneOf": [{"type": "string"}, {"not": {"type": "null"}}]}, {"oneOf": [{"type": "string"}, {"not": {"type": "null"}}]}),
+], ids=json.dumps)
+def test_schemas_become_json_schema(given, expected):
+    assert one(query({"name": "q", "schema": given}))["parameters"]["properties"]["query"]["properties"]["q"] == expected
+
+def test_parameter_with_content():
+    function = one(query({"name": "filter", "content": {"application/json": {"schema": {"type": "object"}}}}))
+    assert function["parameters"]["properties"]["query"]["properties"]["filter"] == {"type": "object"} and function["metadata"]["encoding"] == {"query.filter": ["json", False]}
+
+
+# Bodies and references
+
+def body(schema, media_type="application/json", **more): return {"requestBody": {"content": {media_type: {"schema": schema}}, **more}}
+
+def test_recursive_schemas_stay_recursive():
+    tree = {"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}}, "leaf": {"$ref": "#/components/schemas/Leaf"}}}
+    function = one(body({"$ref": "#/components/schemas/Tree"}, required=True), method="post",
+                   components={"schemas": {"Tree": tree, "Leaf": {"type": "string"}, "Unused": {"$ref": "#/components/schemas/Tree"}}})
+    assert set(function["parameters"]["$defs"]) == {"Tree", "Leaf"} and function["parameters"]["required"] == ["body"]
+    Draft202012Validator(function["parameters"]).validate({"body": {"children": [{"children": [], "leaf": "x"}]}})
+    assert not Draft202012Validator(function["parameters"]).is_valid({"body": {"children": [{"children": [{"leaf": 3}]}]}})
+
+def test_references_into_paths_and_media_types():
+    "Pointers with escapes: `~1` for `/`, `%7B` for a brace."
+    items = {"/a/{id}": {"post": {**body({"type": "object", "properties": {"x": {"type": "integer"}}}, "application/vnd.cam+json"), "operationId": "a"}},
+             "/b": {"post": {**body({"$ref": "#/paths/~1a~1%7Bid%7D/post/requestBody/content/application~1vnd.cam+json/schema/properties/x"}), "operationId": "b"}}}
+    tools = api_schema("http://h", document(items))
+    check(tools)
+    assert tools[1]["function"]["parameters"]["$defs"] == {"x": {"type": "integer"}} and tools[0]["function"]["metadata"]["body_type"] == "application/vnd.cam+json"
+
+def test_definitions_of_one_name_from_two_places():
+    components = {"schemas": {"x": {"type": "string"}, "y": {"type": "object", "properties": {"x": {"type": "integer"}}}}}
+    function = one(body({"type": "object", "properties": {"a": {"$ref": "#/components/schemas/x"}, "b": {"$ref": "#/components/schemas/y/properties/x"}}}), method="post", components=components)
+    assert sorted(schema["type"] for schema in function["parameters"]["$defs"].values()) == ["integer", "string"]
+
+def test_server_side_fields_are_not_asked_for():
+    thing = {"type": "object", "required": ["id", "name"], "properties": {"id": {"type": "integer", "readOnly": True}, "name": {"type": "string"}}}
+    assert one(body(thing), method="post")["parameters"]["properties"]["body"] == {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+
+@pytest.mark.parametrize("offered, chosen", [
+    (["text/plain", "application/json"], "application/json"), (["multipart/form-data", "application/x-www-form-urlencoded"], "application/x-www-form-urlencoded"),
+    (["application/xml", "application/vnd.x+json"], "application/vnd.x+json"), (["application/octet-stream"], "application/octet-stream"), (["application/json; charset=utf-8"],) * 2,
+])
+def test_choice_of_body(offered, chosen):
+    chosen = chosen[0] if isinstance(chosen, list) else chosen
+    assert one({"requestBody": {"content": {kind: {"schema": {"type": "object"}} for kind in offered}}}, method="post")["metadata"]["body_type"] == chosen
+
+
+# Names, places, service
+
+def test_names_are_unique_valid_and_short():
+    items = {f"/{'x' * 80}/{n}": {"get": {"operationId": "a b/ä" * 30}, "post": {}} for n in range(3)} | {"/plain": {"get": {"operationId": "get_things"}, "put": {"operationId": "get things"}}}
+    tools = api_schema("http://h", document(items))
+    check(tools)
+    assert {"get_things", "get_things_2"} < {tool.name for tool in tools} and max(len(tool.name) for tool in tools) == 64
+
+@pytest.mark.parametrize("base, servers, expected", [
+    ("http://h:8/", None, "http://h:8/t"), ("http://h", [{"url": "/api/v3"}], "http://h/api/v3/t"), ("http://h/api/v3", [{"url": "/api/v3"}], "http://h/api/v3/t"),
+    ("http://h", [{"url": "http://other/v1"}], "http://h/t"), ("http://h", [{"url": "http://h/v1/"}], "http://h/v1/t"), (None, [{"url": "http://other/v1"}], "http://other/v1/t"),
+    ("", [{"url": "http://{where}/v1", "variables": {"where": {"default": "fi"}}}], "http://fi/v1/t"),
+])
+def test_where_the_service_is(base, servers, expected):
+    tools = api_schema(base, document({"/t": {"get": {}}}, **({"servers": servers} if servers else {})), "svc", "llmcam.core.oas_to_schema.generate_request")
+    metadata = tools[0]["function"]["metadata"]
+    assert metadata["url"] == expected and metadata["service"] == "svc" and metadata["method"] == "get" and "module" not in metadata
+
+def test_only_what_a_person_adds_is_trusted():
+    assert one({})["metadata"]["trusted"] is True
+    with gate(ToolPolicy()): assert "trusted" not in one({})["metadata"]
+
+
+# Loading
+
+YAML = """
+openapi: 3.0.1
+info: {title: T, version: 2026-11-23}
+paths:
+  /t:
+    get:
+      operationId: read
+      parameters:
+        - &limit {name: limit, in: query, schema: {type: integer, default: 010}}
+        - {name: country, in: query, schema: {enum: [no, yes, on, true, ~]}}
+      responses: {200: {description: ok}}
+    post: {operationId: write, parameters: [*limit], responses: {201: {description: ok}}}
+"""
+
+def test_yaml_is_read_as_json(tmp_path):
+    (tmp_path / "t.yaml").write_text(YAML)
+    oas = load_oas(tmp_path / "t.yaml")
+    assert json.loads(json.dumps(oas)) == oas and oas["info"]["version"] == "2026-11-23" and list(oas["paths"]["/t"]["get"]["responses"]) == ["200"]
+    assert oas["paths"]["/t"]["get"]["parameters"][1]["schema"]["enum"] == ["no", "yes", "on", True, None]
+    check(tools := api_schema("http://h", oas))
+    assert [tool["function"]["metadata"]["accepted_queries"] for tool in tools] == [["limit", "country"], ["limit"]]
+
+def test_loading_over_http_and_keeping(tmp_path):
+    kept = tmp_path / "kept" / "oas.json"
+    with LocalServer({"/a": document(), "/b": YAML.encode(), "/page": b"<html>Hello</html>", "/list": [1], "/cut": b'{"openapi": '}) as server:
+        assert load_oas(f"{server.url}/a", kept) == document() == json.loads(kept.read_text())
+        assert load_oas(f"{server.url}/b", kept) == document() and len(server.requests) == 1
+        assert load_oas(f"{server.url}/b", kept, overwrite=True)["openapi"] == "3.0.1" == json.loads(kept.read_text())["openapi"]
+        for path, told in (("page", "web page"), ("list", "not an OpenAPI document"), ("cut", "Neither JSON nor YAML"), ("gone", "answered 404")):
+            with pytest.raises(SpecError, match=told): load_oas(f"{server.url}/{path}")
+    with pytest.raises(NetError): load_oas(f"{server.url}/a")
+    with pytest.raises(SpecError, match="cannot be read"): load_oas(tmp_path / "nowhere.json")
+
+def test_a_model_loads_only_what_it_may(tmp_path):
+    (tmp_path / "secret.json").write_text(json.dumps(document()))
+    with LocalServer({"/a": document()}) as server, gate(ToolPolicy.web()):
+        with pytest.raises(PolicyError): load_oas(f"{server.url}/a")
+        with pytest.raises(PolicyError): load_oas(str(tmp_path / "secret.json"))
+        with pytest.raises(PolicyError): load_oas(f"{server.url}/a", str(tmp_path / "out.json"))
+        assert server.requests == []
+
+def test_yaml_bombs(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    for text, told in (("\n".join(lines), "values"), ("a: &a [*a]", "contains itself"), ("{" * 5000, "."), ("[" * 100_000, ".")):
+        (tmp_path / "bomb.yaml").write_text(text)
+        started = time.perf_counter()
+        with pytest.raises(SpecError, match=told): load_oas(tmp_path / "bomb.yaml")
+        assert time.perf_counter() - started < 1
+
+@pytest.mark.parametrize("change, told", [
+    ({"openapi": "2.0"}, "#/openapi"), ({"openapi": None}, "#/openapi"), ({"swagger": "2.0"}, "Swagger 2.0"), ({"paths": []}, ""), ({"paths": [1]}, "#/paths"), ({"paths": {"/t": 3}}, "#/paths/~1t"),
+    ({"paths": {"/t": {"get": "x"}}}, "#/paths/~1t/get"), ({"paths": {"/t": {"get": {"parameters": {"a": 1}}}}}, "#/paths/~1t/get/parameters"),
+    ({"paths": {"/t": {"get": {"parameters": [{"name": "x"}]}}}}, "#/paths/~1t/get/parameters/0"), ({"paths": {"/t": {"get": query({"name": "x", "schema": {"$ref": "#/nowhere"}})}}}, "leads nowhere"),
+    ({"paths": {"/t": {"get": query({"name": "x", "schema": {"$ref": "other.yaml#/X"}})}}}, "not in this document"), ({"paths": {"/t": {"get": query({"name": "x", "schema": {"$ref": 3}})}}}, "not in this document"),
+    ({"paths": {"/t": {"get": query({"name": "x", "schema": {"$ref": "#/components/x"}})}}, "components": {"x": {"$ref": "#/components/x"}}}, "refers to itself"),
+    ({"paths": {"/t": {"get": query({"name": "x", "schema": {"properties": [1]}})}}}, "schema/properties"), ({"paths": {"/t": {"post": {"requestBody": 3}}}}, "requestBody"),
+], ids=str)
+def test_what_is_broken_is_refused_with_its_place(change, told):
+    broken = {**document({"/t": {"get": {}}}), **change}
+    if told == "": assert api_schema("http://h", broken) == []; return
+    with pytest.raises(SpecError) as caught: api_schema("http://h", broken)
+    assert told in str(caught.value)
+
+def test_deep_schemas_do_not_break_the_interpreter():
+    deep = {"type": "string"}
+    for _ in range(5000): deep = {"type": "array", "items": deep}
+    with pytest.raises(SpecError, match="too deeply"): api_schema("http://h", document({"/t": {"get": query({"name": "x", "schema": deep})}}))
+
+def test_mutated_documents_give_tools_or_a_spec_error():
+    rng = random.Random(7)
+    good = document({"/t/{id}": {"parameters": [{"$ref": "#/components/parameters/id"}], "post": {"operationId": "w", "summary": "S", "security": [{"k": []}], **body({"$ref": "#/components/schemas/T"})},
+                     "get": query({"name": "q", "style": "deepObject", "schema": {"type": "array", "items": {"$ref": "#/components/schemas/T"}}})}},
+                    {"parameters": {"id": {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "enum": ["a"]}}}, "securitySchemes": {"k": {"type": "apiKey", "in": "header", "name": "X"}},
+                     "schemas": {"T": {"type": "object", "required": ["t"], "properties": {"t": {"anyOf": [{"$ref": "#/components/schemas/T"}, {"type": "null"}]}}}}}, servers=[{"url": "http://h/v1"}])
+    def spots(node):
+        found = []
+        for key in (node if isinstance(node, dict) else range(len(node))):
+            found.append((node, key))
+            if isinstance(node[key], (dict, list)): found.extend(spots(node[key]))
+        return found
+    outcomes = set()
+    for _ in range(1500):
+        mutant = copy.deepcopy(good)
+        for _ in range(rng.randint(1, 3)):
+            node, key = rng.choice(spots(mutant))
+            node[key] = rng.choice([None, 3, "x", [], {}, [None], {"$ref": "#/components/schemas/T"}, {"$ref": "#"}, True, 1e99, "", [{}], {"": None}, {"type": []}, node[key]])
+        started = time.perf_counter()
+        try: check(api_schema("http://h", mutant)); outcomes.add("tools")
+        except SpecError as e: outcomes.add("refused"); assert str(e)
+        assert time.perf_counter() - started < 1
+    assert outcomes == {"tools", "refused"}
+
+
+# Requests
+
+@pytest.fixture
+def echo():
+    def answer(r): return {"asked": f"{r.method} {r.target}", "type": r.headers.get("Content-Type"), "body": r.body.decode("latin-1")}
+    with LocalServer({"*": answer, "/text": (200, {"Content-Type": "text/plain"}, "grüß".encode()), "/nothing": (204, {}, b""), "/lost": (404, {}, b'{"error": "no such camera"}'),
+                      "/broken": (500, {"Content-Type": "text/html"}, b"<h1>Oops</h1>"), "/frame": (200, {"Content-Type": "image/jpeg"}, b"\xff\xd8\xff\xe0" * 1000),
+                      "/list": [1, 2], "/huge": (200, {}, bytes(5_000_000)), "/out": (302, {"Location": "http://10.0.0.1/"}, b"")}) as server: yield server
+
+def call(server, operation, at="/t", method="get", components=None, version="3.1.0", **arguments):
+    "Make a tool of one operation and call it as the tool loop does."
+    tool, = api_schema(server.url, document({at: {method: operation}}, components, version))
+    return generate_request(tool.name, **tool["function"]["metadata"], **arguments)
+
+ARRAY, OBJECT, DEEP = ["a b", "c,d", "ä"], {"x": 1, "y": "z&"}, {"a": {"b": [1, True]}}
+
+@pytest.mark.parametrize("how, value, expected", [
+    ({}, "a/b?c&d=e#f ä", "q=a%2Fb%3Fc%26d%3De%23f%20%C3%A4"), ({}, True, "q=true"), ({}, 1.5, "q=1.5"), ({}, ARRAY, "q=a%20b&q=c%2Cd&q=%C3%A4"), ({}, OBJECT, "x=1&y=z%26"),
+    ({"explode": False}, ARRAY, "q=a%20b,c%2Cd,%C3%A4"), ({"explode": False}, OBJECT, "q=x,1,y,z%26"), ({"style": "spaceDelimited", "explode": False}, [1, 2], "q=1%202"),
+    ({"style": "pipeDelimited", "explode": False}, [1, 2], "q=1|2"), ({"style": "pipeDelimited", "explode": True}, [1, 2], "q=1&q=2"), ({"style": "deepObject", "explode": True}, DEEP, "q[a][b][0]=1&q[a][b][1]=true"),
+], ids=str)
+def test_queries(echo, how, value, expected):
+    asked = call(echo, query({"name": "q", "schema": {}, **how}), query={"q": value})["asked"]
+    assert asked.replace("%7C", "|").replace("%5B", "[").replace("%5D", "]") == f"GET /t?{expected}"
+
+def test_a_query_of_json(echo):
+    assert call(echo, query({"name": "q", "content": {"application/json": {}}}), query={"q": {"a": 1}})["asked"] == "GET /t?q=%7B%22a%22%3A%201%7D"
+
+@pytest.mark.parametrize("how, value, expected", [
+    ({}, "a/../b?c#d", "a%2F..%2Fb%3Fc%23d"), ({}, "%2e%2e", "%252e%252e"), ({}, [3, "a,b"], "3,a%2Cb"), ({}, OBJECT, "x,1,y,z%26"), ({"explode": True}, OBJECT, "x=1,y=z%26"),
+    ({"style": "label"}, 5, ".5"), ({"style": "label", "explode": True}, [3, 4], ".3.4"), ({"style": "label"}, [3, 4], ".3,4"), ({"style": "matrix"}, 5, ";id=5"), ({"style": "matrix"}, [3, 4], ";id=3,4"),
+    ({"style": "matrix", "explode": True}, [3, 4], ";id=3;id=4"), ({"style": "matrix", "explode": True}, {"x": 1, "y": 2}, ";x=1;y=2"), ({"style": "label", "explode": True}, {"x": 1, "y": 2}, ".x=1.y=2"),
+    ({}, 7, "7"), ({}, True, "true"),
+], ids=str)
+def test_paths(echo, how, value, expected):
+    operation = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {}, **how}]}
+    assert call(echo, operation, "/t/{id}/end", path={"id": value})["asked"] == f"GET /t/{expected}/end"
+
+@pytest.mark.parametrize("value", ["..", ".", "", None, []])
+def test_paths_never_step_up(echo, value):
+    assert "message" in call(echo, {}, "/t/{id}/end", path={"id": value}) and echo.requests == []
+
+@pytest.mark.parametrize("media_type, sent, expected", [
+    ("application/json", {"a": ["ä"]}, ("application/json", {"a": ["ä"]})), ("application/json", [1, 2], ("application/json", [1, 2])),
+    ("application/merge-patch+json", {"a": None}, ("application/merge-patch+json", {"a": None})), ("text/plain", "hello ä", ("text/plain", "hello ä")),
+    ("application/x-www-form-urlencoded", {"a": "b&c", "d": [1, 2]}, ("application/x-www-form-urlencoded", "a=b%26c&d=1&d=2")), ("*/*", {"a": 1}, ("application/json", {"a": 1})),
+])
+def test_bodies(echo, media_type, sent, expected):
+    got = call(echo, body({}, media_type), method="post", body=sent)
+    text = got["body"].encode("latin-1").decode()
+    assert (got["type"], json.loads(text) if "json" in got["type"] else text) == expected
+
+def test_stripe_like_forms(echo):
+    operation = {"requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}, "encoding": {"card": {"style": "deepObject", "explode": True}}}}}}
+    assert call(echo, operation, method="post", body={"card": {"n": 1, "tags": ["x"]}, "amount": 5})["body"] == "card[n]=1&card[tags][0]=x&amount=5"
+
+def test_uploads_come_from_the_data_directory(echo, own_data, tmp_path):
+    own_data.mkdir(); (own_data / "cap.jpg").write_bytes(b"JPEG"); (tmp_path / "secret").write_text("secret")
+    operation = body({"type": "object", "properties": {"image": {"type": "string", "format": "binary"}, "note": {"type": "string"}}}, "multipart/form-data")
+    with gate(ToolPolicy()):
+        got = call_trusted(echo, operation, body={"image": str(own_data / "cap.jpg"), "note": "hi"})
+        assert 'filename="cap.jpg"' in got["body"] and "JPEG" in got["body"] and 'name="note"' in got["body"]
+        for path in (str(tmp_path / "secret"), "../secret", "/etc/passwd"): assert "outside the data directory" in call_trusted(echo, operation, body={"image": path})["message"]
+        assert call_trusted(echo, body({"type": "string", "format": "binary"}, "image/jpeg"), body="cap.jpg")["body"] == "JPEG"
+
+def call_trusted(server, operation, method="post", **arguments):
+    "As when a person has added the service and a model calls it."
+    tool, = api_schema(server.url, document({"/t": {method: operation}}))
+    return generate_request(tool.name, **{**tool["function"]["metadata"], "trusted": True}, **arguments)
+
+def test_headers_and_cookies(echo):
+    operation = {"parameters": [{"name": "X-Ids", "in": "header", "schema": {"type": "array"}}, {"name": "flavour", "in": "cookie", "schema": {}}]}
+    call(echo, operation, header={"X-Ids": [1, 2], "flavour": "oat; admin=1"})
+    assert echo.requests[0].headers["X-Ids"] == "1,2" and echo.requests[0].headers["Cookie"] == "flavour=oat%3B%20admin%3D1"
+    assert "message" in call(echo, operation, header={"X-Ids": "a\r\nX-Evil: 1"}) and len(echo.requests) == 1
+
+def test_answers(echo):
+    def get(path): return generate_request("read", f"{echo.url}{path}", "get")
+    assert get("/text") == {"message": "grüß"} and get("/list") == [1, 2] and "204" in get("/nothing")["message"]
+    assert get("/lost") == {"message": 'The service answered 404: {"error": "no such camera"}', "status": 404}
+    assert get("/broken") == {"message": "The service answered 500: <h1>Oops</h1>", "status": 500}
+    assert get("/frame") == {"message": "image/jpeg, 4,000 bytes"}
+    assert "more than the 4,194,304 bytes" in get("/huge")["message"]
+    assert "Connection refused" in generate_request("read", "http://127.0.0.1:1/", "get")["message"]
+    json.dumps([get(path) for path in ("/text", "/frame", "/lost")])
+
+def test_lessons_for_the_model(echo):
+    assert "missing" in call(echo, {}, "/t/{id}")["message"]
+    assert "there are: limit" in call(echo, query({"name": "limit"}), query={"limti": 3})["message"]
+    for odd in ({"path": "x"}, {"query": "x"}, {"body": object()}, {"header": 3}): assert "message" in call(echo, {"requestBody": body({})["requestBody"]}, method="post", **odd)
+
+def test_arguments_beside_their_group(echo):
+    assert call(echo, query({"name": "limit"}), "/t/{id}", limit=3, id="x")["asked"] == "GET /t/x?limit=3"
+
+def test_a_model_reaches_only_the_service_that_a_person_added(echo):
+    with gate(ToolPolicy()):
+        assert "not on the public internet" in call(echo, {})["message"]  # added by a model
+        assert call_trusted(echo, {}, "get")["asked"] == "GET /t"
+        assert "not on the public internet" in generate_request("out", f"{echo.url}/out", "get", trusted=True)["message"]
+    assert len(echo.requests) == 2
+
+def test_credentials_are_for_the_host_only_and_never_shown(echo, monkeypatch):
+    components = {"securitySchemes": {"key": {"type": "apiKey", "in": "query", "name": "api_key"}, "bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}}
+    operation = {"parameters": [{"name": "api_key", "in": "query", "schema": {}}, {"name": "limit", "in": "query", "schema": {}}]}
+    monkeypatch.setenv("LLMCAM_API_KEYS", "other.example=wrong 127.0.0.1=canary")
+    for scheme, place in (("key", "?api_key=canary"), ("bearer", "Bearer canary"), ("basic", "Basic Y2FuYXJ5")):
+        tool, = api_schema(echo.url, document({"/t": {"get": {**operation, "security": [{scheme: []}]}}}, components))
+        assert "api_key" not in json.dumps(public_tool(tool)) and "canary" not in json.dumps(tool)
+        generate_request(tool.name, **tool["function"]["metadata"])
+        assert place in echo.requests[-1].target + str(echo.requests[-1].headers.get("Authorization"))
+    use_credentials("127.0.0.1", lambda: "fresh")
+    try: generate_request(tool.name, **tool["function"]["metadata"]); assert "Basic ZnJlc2g=" == echo.requests[-1].headers["Authorization"]
+    finally: use_credentials("127.0.0.1", None)
+    failed = generate_request("t", **{**tool["function"]["metadata"], "url": "http://127.0.0.1:1/t", "security": [["query", "api_key"]]})
+    assert "canary" not in json.dumps(failed)
+
+
+# Classes
+
+class State(Enum):
+    on, off = "on", "off"
+
+@dataclass
+class Place:
+    name: str  # What people call it
+    parent: Optional["Place"] = None
+
+@dataclass
+class RoadCamera:
+    "A camera beside a road."
+    uri: str                    # Where its picture comes from
+    place: Place                # Where it stands
+    id: int = 0
+    state: State = State.on
+    seen: datetime | None = None
+    tags: list[str] = field(default_factory=list)
+    kinds: ClassVar[int] = 3
+
+class Model(BaseModel):
+    name: str
+    parts: list[Place] = []
+
+class Options(TypedDict, total=False):
+    night: bool
+
+class Spot(NamedTuple):
+    x: int
+    y: int = 0
+
+class Annotated_:
+    name: str
+    size: float = 1.0
+    _secret: str = ""
+
+class WithInit:
+    def __init__(self, name: str,  # What it is called
+                 size: "float" = 1.0, *args, **kwargs): pass
+
+@pytest.mark.parametrize("cls, required", [(RoadCamera, ["uri", "place"]), (Model, ["name"]), (Options, []), (Spot, ["x"]), (Annotated_, ["name"]), (WithInit, ["name"])])
+def test_classes(cls, required):
+    oas = class_to_oas(cls)
+    schema = oas["components"]["schemas"][cls.__name__]
+    assert oas["openapi"] == "3.1.0" and schema.get("required", []) == required and json.loads(json.dumps(oas)) == oas
+    for found in oas["components"]["schemas"].values(): Draft202012Validator.check_schema(found)
+    tools = api_schema("http://h", oas)
+    check(tools)
+    assert [tool.name.split("_")[0] for tool in tools] == ["list", "create", "read", "update", "delete"]
+    assert [tool["function"]["metadata"]["method"] for tool in tools] == ["get", "post", "get", "put", "delete"]
+    assert class_to_oas(cls) == oas
+
+def test_class_details():
+    oas = class_to_oas(RoadCamera)
+    props = oas["components"]["schemas"]["RoadCamera"]["properties"]
+    assert set(oas["paths"]) == {"/road_cameras", "/road_cameras/{id}"} and oas["paths"]["/road_cameras/{id}"]["parameters"][0]["schema"] == {"type": "integer"}
+    assert props["uri"]["description"] == "Where its picture comes from" and props["state"]["default"] == "on" and "kinds" not in props
+    assert set(oas["components"]["schemas"]) == {"RoadCamera", "Place"} and "$defs" not in json.dumps(oas)
+    assert class_to_oas(WithInit)["components"]["schemas"]["WithInit"]["properties"]["name"]["description"] == "What it is called"
+    assert class_to_oas(Spot)["components"]["schemas"]["Spot"]["properties"]["id"]["readOnly"] is True
+
+@pytest.mark.parametrize("cls", [State, object, type("Empty", (), {}), "x", int, list[int]], ids=str)
+def test_classes_without_fields(cls):
+    with pytest.raises(SchemaError): class_to_oas(cls)
+
+def test_a_field_that_json_cannot_hold_is_named():
+    @dataclass
+    class Lens: made_by: type(json)
+    with pytest.raises(SchemaError, match="'made_by'"): class_to_oas(Lens)
+
+def test_a_class_served(monkeypatch):
+    "The document describes a service that works: create, list, read, update and delete through the tools."
+    kept = {}
+    def serve(r):
+        key = r.path.removeprefix("/places").strip("/")
+        if r.method == "POST": kept["0"] = {"id": "0", **r.json()}; return 201, {}, kept["0"]
+        if not key: return list(kept.values())
+        if key not in kept: return 404, {}, b"no such place"
+        if r.method == "PUT": kept[key] = {"id": key, **r.json()}
+        return (204, {}, b"") if r.method == "DELETE" and kept.pop(key) else kept[key]
+    with LocalServer({"*": serve}) as server:
+        tools = {tool.name: tool["function"]["metadata"] for tool in api_schema(server.url, class_to_oas(Place))}
+        def use(name, **arguments): return generate_request(name, **tools[name], **arguments)
+        assert use("create_place", body={"name": "gate"}) == {"id": "0", "name": "gate"} and use("list_places", query={"limit": 5}) == [{"id": "0", "name": "gate"}]
+        assert use("update_place", path={"id": "0"}, body={"name": "door"})["name"] == "door" and use("read_place", path={"id": 0})["name"] == "door"
+        assert "204" in use("delete_place", path={"id": "0"})["message"] and use("read_place", path={"id": "0"})["status"] == 404

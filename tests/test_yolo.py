@@ -1,0 +1,231 @@
+"The detector: ultralytics' own counts, loaded once, from any thread, quietly."
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.vision import yolo
+from llmcam.vision.sample import render_scene
+from llmcam.vision.yolo import DetectorError, Detections, detect, detect_objects, load_detector
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+COCO = SHARED / "weights" / "yolo11n.pt"
+FRAMES = sorted((SHARED / "frames").glob("*.jpg"))
+needs_coco = pytest.mark.skipif(not COCO.exists(), reason="no COCO weights beside the project (../shared/data/weights/yolo11n.pt)")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMCAM_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "scene.jpg"
+    Image.fromarray(render_scene(t=33)[0]).save(path, quality=95)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain():
+    from ultralytics import YOLO
+    return YOLO(str(COCO))
+
+
+def plain_counts(model, path):
+    found = model(str(path), conf=0.25, verbose=False)[0]
+    return Counter(model.names[int(c)] for c in found.boxes.cls)
+
+
+@needs_coco
+@pytest.mark.skipif(not FRAMES, reason="no frames beside the project (../shared/data/frames)")
+@pytest.mark.parametrize("path", FRAMES, ids=lambda p: p.stem)
+def test_counts_are_ultralytics_own(path, plain, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", str(COCO))
+    assert json.loads(detect_objects(str(path))) == plain_counts(plain, path)
+    assert (data / f"detection_{path.name}").is_file()
+
+
+@needs_coco
+def test_the_bus(plain, data, monkeypatch):
+    import ultralytics
+    bus = Path(ultralytics.__file__).parent / "assets" / "bus.jpg"
+    monkeypatch.setenv("LLMCAM_YOLO", str(COCO))
+    assert json.loads(detect_objects(str(bus))) == plain_counts(plain, bus) == {"person": 4, "bus": 1}
+
+
+def test_the_packaged_detector_counts_the_harbour():
+    right = 0
+    for i in range(10):
+        rgb, boxes = render_scene(t=9 * 86_400 + i * 37)
+        right += detect(rgb, weights="sample").counts == Counter(box[0] for box in boxes)
+    assert right >= 7, right
+    assert detect(np.zeros((270, 480, 3), np.uint8), weights="sample").counts == {}
+
+
+def test_the_packaged_weights_are_small_and_tell_nothing_of_a_machine():
+    content = yolo._sample_weights().read_bytes()
+    assert len(content) <= 1_500_000
+    for path in (b"/home/", b"/work/", b"/tmp/", b"/root/"): assert path not in content
+
+
+def test_paths_frames_and_arrays_agree(picture):
+    from llmcam.vision.camera import Frame
+    counts = [detect(source, weights="sample").counts for source in (picture, str(picture), Frame.load(picture), np.array(Image.open(picture)))]
+    assert counts[0] and all(c == counts[0] for c in counts)
+
+
+def test_a_sample_picture_finds_its_detector(data, monkeypatch):
+    from llmcam.vision.camera import Camera
+    monkeypatch.delenv("LLMCAM_YOLO", raising=False)
+    with Camera("sample:harbour?t=33") as camera: frame = camera.frame()
+    assert "car" in json.loads(detect_objects(str(frame.save())))
+    assert detect(frame).classes == ("person", "car", "boat")
+
+
+def test_other_pictures_need_the_default_weights_and_say_so(picture, data, tmp_path, monkeypatch):
+    monkeypatch.delenv("LLMCAM_YOLO", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DetectorError, match="LLMCAM_YOLO"): detect_objects(str(picture))
+    left = set(tmp_path.rglob("*")) - set(before)
+    assert all(p.is_dir() for p in left), left
+
+
+def test_a_failed_download_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    def broken(file, **kwargs):
+        Path(file).with_name(f".{Path(file).name}.0.part").write_bytes(b"half")
+        raise ConnectionError("cut off")
+    monkeypatch.setattr(yolo._ultralytics().utils.downloads, "attempt_download_asset", broken)
+    with pytest.raises(DetectorError, match="cut off.*LLMCAM_YOLO"): yolo._download("yolo26n.pt", online=lambda: True)
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix in (".part", ".pt")] == []
+
+
+@pytest.mark.parametrize("weights", ["no/such/weights.pt", "nonsense.pt", "yolo99z.pt"])
+def test_weights_that_are_not_there(picture, weights):
+    with pytest.raises(DetectorError, match="LLMCAM_YOLO"): detect(picture, weights=weights)
+
+
+def test_weights_that_are_no_weights(picture, tmp_path):
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"these are not weights")
+    with pytest.raises(DetectorError, match="bad.pt"): detect(picture, weights=bad)
+
+
+def test_pictures_that_are_no_pictures(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    text = tmp_path / "text.jpg"
+    text.write_text("not a picture")
+    with pytest.raises(DetectorError, match="text.jpg"): detect_objects(str(text))
+    with pytest.raises(DetectorError, match="list_image_files"): detect_objects(str(tmp_path / "missing.jpg"))
+    with pytest.raises(DetectorError, match="list_image_files"): detect_objects(str(tmp_path))
+    assert not list(data.glob("detection_*"))
+
+
+@pytest.mark.parametrize("conf", [-.1, 1.1, 25])
+def test_a_confidence_is_from_0_to_1(picture, conf):
+    with pytest.raises(DetectorError, match="0.25"): detect(picture, conf=conf, weights="sample")
+
+
+def test_a_higher_threshold_finds_less(picture):
+    assert len(detect(picture, conf=.05, weights="sample")) >= len(detect(picture, conf=.5, weights="sample")) >= len(detect(picture, conf=.99, weights="sample"))
+
+
+def test_loaded_once_even_when_many_ask(tmp_path, monkeypatch):
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(yolo._sample_weights().read_bytes())
+    made, original = [], yolo.Detector.__init__
+    monkeypatch.setattr(yolo.Detector, "__init__", lambda self, path: (made.append(path), original(self, path))[1])
+    with ThreadPoolExecutor(8) as pool: detectors = set(map(id, pool.map(load_detector, [copy] * 16)))
+    assert len(made) == len(detectors) == 1
+    os.utime(copy, ns=(1, 1))
+    load_detector(copy)
+    assert len(made) == 2  # a file that changed is loaded again
+
+
+def test_threads_get_what_they_would_get_alone():
+    scenes = [render_scene(t=100 + 9 * i)[0] for i in range(6)]
+    alone = [detect(s, weights="sample") for s in scenes]
+    with ThreadPoolExecutor(6) as pool: together = list(pool.map(lambda s: detect(s, weights="sample"), scenes * 2))
+    for one, other in zip(alone * 2, together):
+        assert one.names == other.names and np.allclose(one.boxes, other.boxes) and np.array_equal(one.image, other.image)
+
+
+def test_the_saved_picture(picture, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    detect_objects(str(picture))
+    saved, original = Image.open(data / "detection_scene.jpg"), Image.open(picture)
+    assert saved.size == original.size
+    assert np.abs(np.array(saved).astype(int) - np.array(original)).max() > 100  # boxes were drawn
+    assert [p.name for p in data.iterdir()] == ["detection_scene.jpg"]
+
+
+def test_the_json_is_compact_text(picture, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    text = detect_objects(str(picture))
+    assert "\n" not in text and all(isinstance(n, int) and n > 0 for n in json.loads(text).values())
+
+
+def test_detections_show_themselves(picture):
+    found = detect(picture, weights="sample")
+    assert found._repr_jpeg_()[:2] == b"\xff\xd8" and sum(found.counts.values()) == len(found) == len(found.boxes)
+    empty = Detections([], np.zeros((0, 4)), np.zeros(0), np.zeros((90, 160, 3), np.uint8))
+    assert empty.counts == {} and empty.to_json() == "{}" and empty._repr_jpeg_()
+
+
+def test_a_model_is_confined_to_the_data_directory(picture, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    with gate(ToolPolicy.web()), pytest.raises(PolicyError): detect_objects(str(picture))
+    inside = data / "scene.jpg"
+    data.mkdir(exist_ok=True)
+    inside.write_bytes(picture.read_bytes())
+    with gate(ToolPolicy.web()): assert json.loads(detect_objects(str(inside)))
+
+
+QUIET = """
+import socket, sys
+called = []
+def noted(name, original):
+    def call(*args, **kwargs): called.append((name, str(args[:1]))); return original(*args, **kwargs)
+    return call
+socket.getaddrinfo = noted("lookup", socket.getaddrinfo)
+connect = socket.socket.connect
+socket.socket.connect = lambda self, address: (called.append(("connect", address)), connect(self, address))[1]
+from llmcam.vision.yolo import detect_objects
+assert not [m for m in ("torch", "cv2", "matplotlib", "ultralytics", "supervision") if m in sys.modules]
+detect_objects(sys.argv[1])
+detect_objects(sys.argv[1])
+from ultralytics.utils.events import events
+assert not events.enabled and not events.events
+assert not called, called
+"""
+
+
+def test_quiet_nothing_printed_nothing_written_nobody_called(picture, tmp_path):
+    "In a fresh process, with a home directory of its own and no help from the environment."
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir(); home.mkdir()
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO_", "LLMCAM_", "XDG_", "PYTEST"))}
+    env.update(HOME=str(home), LLMCAM_YOLO="sample", LLMCAM_DATA=str(tmp_path / "data"), PYTHONPATH=str(ROOT), MPLCONFIGDIR=str(tmp_path / "mpl"))
+    done = subprocess.run([sys.executable, "-c", QUIET, str(picture)], cwd=work, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and done.stderr == ""
+    assert list(work.iterdir()) == []
+    assert [p.name for p in home.iterdir()] == [".cache"]  # nothing in the user's settings
+
+
+def test_the_switches_are_put_back():
+    yolo._ultralytics()
+    assert "YOLO_AUTOINSTALL" not in os.environ
