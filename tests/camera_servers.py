@@ -87,8 +87,8 @@ def snapshot_server(picture=None, stop=None):
         def do_silent(self): done.wait(30)
 
         def do_flipped(self):
-            at = content.rfind(b"\xff\xda") + 60
-            self.image(content[:at] + bytes(b ^ 0x55 for b in content[at:at + 40]) + content[at + 40:])
+            start = content.rfind(b"\xff\xda") + 20
+            self.image(content[:start] + bytes(b ^ (0x55 if n % 50 == 0 else 0) for n, b in enumerate(content[start:-2])) + content[-2:])
 
         def do_half(self):  # promises more than it sends
             self.send_response(200); self.send_header("Content-Length", str(len(content))); self.end_headers()

@@ -319,7 +319,8 @@ def test_ask_see_and_watch(tab):
         page.wait_for_selector(".call .name:has-text('detect_objects')", timeout=60_000)
         page.wait_for_selector(".msg.model", timeout=60_000)
         assert "car" in page.inner_text(".msg.model")
-        page.wait_for_function("[...document.querySelectorAll('.call img')].filter(i => i.complete && i.naturalWidth > 100).length >= 2")
+        widths = page.eval_on_selector_all(".call img", "all => Promise.all(all.map(i => i.decode().then(() => i.naturalWidth)))")
+        assert len(widths) == 2 and min(widths) > 100, "the frame, and the frame with its boxes"
         page.click(".call summary >> nth=0")
         assert "sample:harbour" in page.inner_text(".call .inside >> nth=0")
         ask(page, "Notify me when there is at least 1 car")

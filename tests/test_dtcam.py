@@ -65,7 +65,7 @@ def test_the_book_is_built_at_once_and_politely(monkeypatch):
         monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
         started = time.monotonic()
         assert len(address_book()) == 318
-        assert time.monotonic() - started < 2.5 < 160 * 0.03 and 8 < state["busiest"] <= 32 and state["without_header"] == 0
+        assert time.monotonic() - started < 160 * 0.03 and 8 < state["busiest"] <= 32 and state["without_header"] == 0
         before = state["requests"]
         assert len(address_book()) == 318 and state["requests"] == before
         address_book(update=True)

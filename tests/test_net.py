@@ -133,7 +133,8 @@ def test_certificates_are_checked_against_the_name(monkeypatch, tmp_path):
 
 def test_a_person_is_not_restricted(server):
     assert fetch(f"http://localhost:{server.port}/json").json() == {"cars": 3}
-    assert fetch(f"http://user:secret@{server.host}/").status == 200
+    reply = fetch(f"http://user:secret@{server.host}/")
+    assert (reply.status, reply.url) == (200, f"{server.url}/")
     assert server.requests[-1].headers["Authorization"].startswith("Basic ")
 
 
@@ -154,23 +155,23 @@ def test_a_server_that_drips_cannot_stretch_the_deadline(answer):
     with LocalServer({"/": answer}) as server:
         started = time.perf_counter()
         with pytest.raises(NetError, match="within 0.3 s"): fetch(server.url, timeout=0.3)
-        assert time.perf_counter() - started < 0.8
+        assert time.perf_counter() - started < 1.2
         started = time.perf_counter()
         with pytest.raises(httpx2.HTTPError): httpx2.get(server.url, timeout=0.3, trust_env=False)  # weak: its limit is for each read
-        assert time.perf_counter() - started > 1.0
+        assert time.perf_counter() - started > 1.5
 
 def test_a_server_that_says_nothing():
     with socket.create_server(("127.0.0.1", 0)) as quiet:
         started = time.perf_counter()
         with pytest.raises(NetError, match="within 0.2 s"): fetch(f"http://127.0.0.1:{quiet.getsockname()[1]}/", timeout=0.2)
-        assert time.perf_counter() - started < 0.7
+        assert time.perf_counter() - started < 1.5
 
 def test_a_resolver_that_says_nothing(monkeypatch):
     gone = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: gone.wait(5))
     started = time.perf_counter()
     with pytest.raises(NetError, match="No address for cam.example"): fetch("http://cam.example/", timeout=0.2)
-    assert time.perf_counter() - started < 0.7
+    assert time.perf_counter() - started < 1.5
     gone.set()
 
 def endless(request):

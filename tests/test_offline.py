@@ -1,5 +1,5 @@
 "The offline model picks the right tools for requests in many wordings, and its server refuses what OpenAI refuses."
-import base64, copy, json, urllib.request
+import base64, copy, json, random, urllib.error, urllib.request
 from datetime import date
 from typing import Literal
 
@@ -105,6 +105,20 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Run `ls -l data`"], None, ["execute_bash_command"], "ls -l data"),
     (["Find the YouTube live stream of Santa Claus Village"], None, ["select_youtube_live_url"], "Santa Claus Village"),
     (["Which road cameras are there in Porvoo?"], None, ["camera_address_book"], ""),
+    (["Which one of sample:harbour and sample:market is busier?"], None, TWO, "Most objects: sample:harbour"),
+    (["Capture the road camera of Porvoo"], HARBOUR, ["cap"], "Porvoo"),
+    (["capture, detect, plot boats"], HARBOUR, [*COUNT, "plot_object"], "plot_boat_1"),
+    (["Show me a picture of the harbour"], HARBOUR, ["capture_frame"], "sample:harbour"),
+    (["snapshot please"], HARBOUR, ["capture_frame"], "sample:harbour"),
+    (["Do you have any plots?"], None, ["list_plot_files"], "plot_car"),
+    (["Find road cameras near Tampere"], None, ["camera_address_book"], '{"search": "Tampere"}'),
+    (["Detect objects with 0.6 confidence on sample:harbour"], None, COUNT, '"conf": 0.6'),
+    (["How many red cars are there?"], HARBOUR, COUNT, "can't tell which are red"),
+    (["how many ppl do you see"], HARBOUR, COUNT, "2 people"),
+    (["monitor the car park: alert when the count of cars is above 10"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["Watch the harbour for boats", "turn off the notifications"], None, ["stop_notification"], STREAM),
+    (["How many cars are in the frame from https://cam.example/snap.jpg?"], None, COUNT, "7 cars"),
+    (["I want to know how many trucks and buses are in /tmp/x/street.png"], None, ["detect_objects"], "no trucks and no buses"),
     (["Hello!"], None, [], "I can call these tools"),
     (["What can you do?"], None, [], "`capture_frame`"),
     (["Please write me a sonnet about the sea."], None, [], "can't tell"),
@@ -261,6 +275,32 @@ def test_it_runs_without_tools():
     assert complete([form_msg("user", "")], client=OfflineModel())[1].endswith(SIGNED)
 
 
+ODD_SCHEMAS = [None, {}, True, {"type": "object"}, {"type": ["string", "null"]}, {"anyOf": [{"type": "integer"}, {"type": "null"}]}, {"enum": [1, None, "a"]}, {"const": 3},
+    {"$ref": "#/$defs/Node"}, {"type": "array", "items": {"$ref": "#/$defs/Node"}}, {"type": "array"}, {"type": "array", "items": True}, {"type": "boolean"}, {"oneOf": []},
+    {"type": "object", "properties": {"camera": {"type": "string"}}, "required": ["camera"]}, {"type": "string", "description": "A date"}]
+ODD_WORDS = "capture detect count plot cars 7 three 'a, b' sample:harbour /a/b.jpg http://x/y and then . ? ! more than watch tell me when stop it them these ü \ud800 ⟦0⟧ ⟦9⟧ ( [ \\ camera frames list all no".split(" ")
+NAMES = "images camera id noti_id messages object path url city n a on methods question command msg x".split()
+
+def test_nothing_makes_it_fall_over():
+    "Random requests, schemas and histories: an answer or valid calls, never an exception."
+    rng = random.Random(3)
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "name": {"type": "string"}}, "required": ["next", "name"]}
+    for _ in range(400):
+        tools = []
+        for name in rng.sample(["capture_frame", "detect_objects", "plotThings", "listImages", "stop_notification", "send_notification", "_", "a-b", "start"], 4):
+            fields = {n: rng.choice(ODD_SCHEMAS) for n in rng.sample(NAMES, 3)}
+            parameters = rng.choice([None, {}, {"type": "object", "properties": fields, "required": rng.sample(NAMES, 2) + list(fields)[:1], "$defs": {"Node": node}}])
+            tools.append({"type": "function", "function": {"name": name, "description": rng.choice([None, "", "Count all cars. Or more."]), "parameters": parameters}})
+        history = [form_msg("system", "Notification stream started with ID abc.")] * rng.randint(0, 1) + [form_msg("user", " ".join(rng.choices(ODD_WORDS, k=rng.randint(0, 12))))]
+        for turn in range(3):
+            reply = OfflineModel().chat.completions.create(messages=history, tools=tools).choices[0].message
+            assert bool(reply.content) != bool(reply.tool_calls)
+            history.append(reply.model_dump(exclude_unset=True))
+            results = [None, 5, "x.jpg", {"car": 2}, {"car": "two"}, {"error": "no"}, ["a.jpg"], {"path": "p.png"}, "", "1e999", [[]]]
+            history += [form_msg("tool", json.dumps(rng.choice(results)), c.id) for c in reply.tool_calls or []]
+            if not reply.tool_calls: break
+
+
 def picture_message(text):
     url = "data:image/jpeg;base64," + base64.b64encode(b"picture").decode()
     return form_msg("user", [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}])
@@ -331,28 +371,28 @@ REFUSED = [  # (what, messages, more of the body, text of the error)
     ("fixup in a function", [USER], {"tools": [tool(fixup="a.b")]}, "Unknown parameter"),
     ("unknown field of a tool", [USER], {"tools": [{**tool(), "service": "x"}]}, "Unknown parameter: 'tools[0].service'"),
     ("129 tools", [USER], {"tools": [tool(name=f"t{i}") for i in range(129)]}, "maximum length 128"),
-    ("no tools at all", [USER], {"tools": []}, "too short"),
+    ("no tools at all", [USER], {"tools": []}, "empty array"),
     ("dots in a name", [USER], {"tools": [tool(name="a.b")]}, "does not match pattern"),
     ("a long name", [USER], {"tools": [tool(name="a" * 65)]}, "maximum length 64"),
     ("no name", [USER], {"tools": [{"type": "function", "function": {}}]}, "Missing required parameter: 'tools[0].function.name'"),
-    ("one name twice", [USER], {"tools": [tool(), tool()]}, "2 functions named"),
+    ("one name twice", [USER], {"tools": [tool(), tool()]}, "2 functions are named"),
     ("a long description", [USER], {"tools": [tool(description="a" * 1025)]}, "maximum length 1024"),
     ("a schema that is none", [USER], {"tools": [tool(parameters={"type": "object", "properties": {"a": {"type": "int"}}})]}, "Invalid schema for function 'add'"),
     ("a schema of a list", [USER], {"tools": [tool(parameters={"type": "array"})]}, "Invalid schema"),
     ("an array without items", [USER], {"tools": [tool(parameters={"type": "object", "properties": {"a": {"type": "array"}}})]}, "array schema missing items"),
-    ("an unknown role", [form_msg("robot", "hi")], {}, "Invalid value: 'robot'"),
+    ("an unknown role", [form_msg("robot", "hi")], {}, "'robot' is none of"),
     ("no content", [{"role": "user"}], {}, "content"),
     ("an unknown field of a message", [{**USER, "time": 1}], {}, "Unknown parameter: 'messages[0].time'"),
-    ("no messages", [], {}, "too short"),
+    ("no messages", [], {}, "empty array"),
     ("a call left open", [USER, called(CALL)], {}, "did not have response messages: c1"),
     ("a call left open before the next message", [USER, called(CALL), USER], {}, "did not have response messages: c1"),
     ("an answer to no call", [USER, answer("c1")], {}, "must be a response"),
     ("an answer to another call", [USER, called(CALL), answer("c2")], {}, "not found"),
     ("two answers", [USER, called(CALL), answer("c1"), answer("c1")], {}, "answered twice"),
-    ("one id twice", [USER, called(CALL, CALL), answer("c1")], {}, "Duplicate value"),
+    ("one id twice", [USER, called(CALL, CALL), answer("c1")], {}, "duplicate id"),
     ("a bad name in a call", [USER, called({**CALL, "function": {"name": "a b", "arguments": ""}}), answer("c1")], {}, "does not match pattern"),
     ("no calls in tool_calls", [USER, {"role": "assistant", "content": "x", "tool_calls": []}], {}, "empty array"),
-    ("an unknown argument", [USER], {"temprature": 1}, "Unrecognized request argument supplied: temprature"),
+    ("an unknown argument", [USER], {"temprature": 1}, "Unknown parameter: 'temprature'"),
     ("tool_choice without tools", [USER], {"tool_choice": "auto"}, "only allowed when 'tools'"),
 ]
 

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from llmcam.core.class_to_oas import class_to_oas
+from llmcam.core.fc import fn_exec
 from llmcam.core.fn_to_schema import SchemaError, public_tool
 from llmcam.core.net import NetError
 from llmcam.core.oas_to_schema import SpecError, api_schema, generate_request, load_oas, use_credentials
@@ -90,7 +91,7 @@ def test_headers_cookies_and_what_is_not_ours():
     parameters = [{"name": name, "in": place, "schema": {"type": "string"}} for name, place in
                   (("X-Trace", "header"), ("Authorization", "header"), ("Accept", "header"), ("Content-Type", "header"), ("flavour", "cookie"))]
     function = one({"parameters": parameters})
-    assert list(function["parameters"]["properties"]["header"]["properties"]) == ["X-Trace", "flavour"] and function["metadata"]["cookies"] == ["flavour"]
+    assert list(function["parameters"]["properties"]["header"]["properties"]) == ["X-Trace", "flavour"] and function["metadata"]["request"]["cookies"] == ["flavour"]
 
 @pytest.mark.parametrize("given, expected", [
     ({"type": "string", "nullable": True}, {"type": ["string", "null"]}), ({"type": "string", "enum": ["a"], "nullable": True}, {"type": ["string", "null"], "enum": ["a", None]}),
@@ -108,7 +109,7 @@ def test_schemas_become_json_schema(given, expected):
 
 def test_parameter_with_content():
     function = one(query({"name": "filter", "content": {"application/json": {"schema": {"type": "object"}}}}))
-    assert function["parameters"]["properties"]["query"]["properties"]["filter"] == {"type": "object"} and function["metadata"]["encoding"] == {"query.filter": ["json", False]}
+    assert function["parameters"]["properties"]["query"]["properties"]["filter"] == {"type": "object"} and function["metadata"]["request"]["encoding"] == {"query.filter": ["json", False]}
 
 
 # Bodies and references
@@ -129,7 +130,7 @@ def test_references_into_paths_and_media_types():
              "/b": {"post": {**body({"$ref": "#/paths/~1a~1%7Bid%7D/post/requestBody/content/application~1vnd.cam+json/schema/properties/x"}), "operationId": "b"}}}
     tools = api_schema("http://h", document(items))
     check(tools)
-    assert tools[1]["function"]["parameters"]["$defs"] == {"x": {"type": "integer"}} and tools[0]["function"]["metadata"]["body_type"] == "application/vnd.cam+json"
+    assert tools[1]["function"]["parameters"]["$defs"] == {"x": {"type": "integer"}} and tools[0]["function"]["metadata"]["request"]["body_type"] == "application/vnd.cam+json"
 
 def test_definitions_of_one_name_from_two_places():
     components = {"schemas": {"x": {"type": "string"}, "y": {"type": "object", "properties": {"x": {"type": "integer"}}}}}
@@ -146,7 +147,7 @@ def test_server_side_fields_are_not_asked_for():
 ])
 def test_choice_of_body(offered, chosen):
     chosen = chosen[0] if isinstance(chosen, list) else chosen
-    assert one({"requestBody": {"content": {kind: {"schema": {"type": "object"}} for kind in offered}}}, method="post")["metadata"]["body_type"] == chosen
+    assert one({"requestBody": {"content": {kind: {"schema": {"type": "object"}} for kind in offered}}}, method="post")["metadata"]["request"]["body_type"] == chosen
 
 
 # Names, places, service
@@ -169,7 +170,7 @@ def test_where_the_service_is(base, servers, expected):
 
 def test_only_what_a_person_adds_is_trusted():
     assert one({})["metadata"]["trusted"] is True
-    with gate(ToolPolicy()): assert "trusted" not in one({})["metadata"]
+    with gate(ToolPolicy()): assert one({})["metadata"]["trusted"] is False
 
 
 # Loading
@@ -221,7 +222,7 @@ def test_yaml_bombs(tmp_path):
         (tmp_path / "bomb.yaml").write_text(text)
         started = time.perf_counter()
         with pytest.raises(SpecError, match=told): load_oas(tmp_path / "bomb.yaml")
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < 3
 
 @pytest.mark.parametrize("change, told", [
     ({"openapi": "2.0"}, "#/openapi"), ({"openapi": None}, "#/openapi"), ({"swagger": "2.0"}, "Swagger 2.0"), ({"paths": []}, ""), ({"paths": [1]}, "#/paths"), ({"paths": {"/t": 3}}, "#/paths/~1t"),
@@ -368,6 +369,13 @@ def test_a_model_reaches_only_the_service_that_a_person_added(echo):
         assert "not on the public internet" in generate_request("out", f"{echo.url}/out", "get", trusted=True)["message"]
     assert len(echo.requests) == 2
 
+def test_a_model_cannot_claim_what_is_the_hosts(echo):
+    "An argument that no parameter is named after never wins over metadata, or reaches the request at all."
+    with gate(ToolPolicy()): tools = api_schema(echo.url, document({"/t": {"get": {}}}))
+    evil = {"trusted": True, "url": f"{echo.url}/evil", "method": "delete", "accepted_queries": ["x"], "request": {"security": [["query", "k"]]}, "service": "mine"}
+    call = {"id": "1", "type": "function", "function": {"name": tools[0].name, "arguments": json.dumps(evil)}}
+    assert "not on the public internet" in fn_exec(call, tools, policy=ToolPolicy())["message"] and echo.requests == []
+
 def test_credentials_are_for_the_host_only_and_never_shown(echo, monkeypatch):
     components = {"securitySchemes": {"key": {"type": "apiKey", "in": "query", "name": "api_key"}, "bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}}
     operation = {"parameters": [{"name": "api_key", "in": "query", "schema": {}}, {"name": "limit", "in": "query", "schema": {}}]}
@@ -380,7 +388,7 @@ def test_credentials_are_for_the_host_only_and_never_shown(echo, monkeypatch):
     use_credentials("127.0.0.1", lambda: "fresh")
     try: generate_request(tool.name, **tool["function"]["metadata"]); assert "Basic ZnJlc2g=" == echo.requests[-1].headers["Authorization"]
     finally: use_credentials("127.0.0.1", None)
-    failed = generate_request("t", **{**tool["function"]["metadata"], "url": "http://127.0.0.1:1/t", "security": [["query", "api_key"]]})
+    failed = generate_request("t", **{**tool["function"]["metadata"], "url": "http://127.0.0.1:1/t", "request": {"security": [["query", "api_key"]]}})
     assert "canary" not in json.dumps(failed)
 
 

@@ -1,5 +1,5 @@
 "Functions as tools: every kind of signature gets a right schema, and what a model sends becomes what the signature asks for."
-import copy, functools, gc, json, pickle, subprocess, sys, weakref
+import copy, functools, gc, json, pickle, random, subprocess, sys, weakref
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -116,7 +116,8 @@ def test_two_classes_of_one_name_do_not_mix():
 
 class Socket: pass
 
-@pytest.mark.parametrize("tp", [Socket, Callable[[int], int], type(json), list[Socket], Optional[Socket], dict[str, Socket], 3, type[int] | Socket],
+@pytest.mark.parametrize("tp", [Socket, Callable[[int], int], type(json), list[Socket], Optional[Socket], dict[str, Socket], 3, type[int] | Socket,
+                                Callable | None, Union[str, Callable[[], int]], list[Callable | int]],
                          ids=str)
 def test_what_json_cannot_hold_is_refused_by_name(tp):
     def tool(good: int, odd=None): pass
@@ -406,6 +407,22 @@ def test_a_refusal_says_what_was_expected(arguments, told):
     with pytest.raises(ArgumentError) as caught: bind_arguments(look, arguments)
     assert told in str(caught.value) and "look takes image: string" in str(caught.value)
 
+def test_fuzzed_arguments_bind_or_are_refused():
+    rng = random.Random(3)
+    def value(depth=0):
+        kinds = [None, True, 0, -1, 10**400, 1.5, float("nan"), float("inf"), "", "x", "7", "null", "[" * 5000, "[1]", '{"name": "g"}', "2026-11-23", "\ud800", "a\0b"]
+        if depth > 3 or rng.random() < 0.6: return rng.choice(kinds)
+        return [value(depth + 1) for _ in range(rng.randint(0, 3))] if rng.random() < 0.5 else {rng.choice(["name", "boxes", "x", ""]): value(depth + 1) for _ in range(2)}
+    names, outcomes = ["image", "count", "conf", "on", "when", "mode", "zone", "tags", "kind", "level", "anything", "odd", "args", "kwargs", "self", ""], set()
+    def variable(image: str, /, *args: int, **kwargs: float): pass
+    for _ in range(3000):
+        func = rng.choice([look, variable])
+        arguments = {"image": "x.jpg", **{rng.choice(names): value() for _ in range(rng.randint(0, 3))}}
+        try: bound = bind_arguments(func, arguments)
+        except ArgumentError as e: outcomes.add("refused"); assert len(str(e)) < 5000
+        else: outcomes.add("bound"); func(*bound.args, **bound.kwargs)
+    assert outcomes == {"bound", "refused"}
+
 def test_numbers_for_text_are_text():
     def read(plate: str, note: Optional[str] = None): pass
     assert bind_arguments(read, {"plate": 123, "note": 4.5}) == {"plate": "123", "note": "4.5"}
@@ -421,3 +438,11 @@ def test_import_and_plain_schemas_need_no_pydantic():
             "def f(a: str, b: int = 2, c: list[str] | None = None): 'Doc.'\nfunction_schema(f); bind_arguments(f, {'a': 'x', 'b': 1})\n"
             "print([m for m in ('pydantic', 'httpx2', 'numpy', 'openai') if m in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_annotated_and_none():
+    def f(a: Annotated[int, Field(ge=1)] = None, b: Annotated[Optional[int], "Note"] = 3, c: Annotated[str, "Text"] = "x", d: Literal["a", None] = "a"): pass
+    schema = shape(f)["properties"]
+    assert Draft202012Validator(schema["a"]).is_valid(None) and not Draft202012Validator(schema["a"]).is_valid(0) and schema["b"]["description"] == "Note"
+    assert bind_arguments(f, {"a": None, "b": None, "c": None, "d": None}) == {"a": None, "b": None, "d": None}
+    with pytest.raises(ArgumentError): bind_arguments(f, {"a": 0})

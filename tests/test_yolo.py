@@ -106,11 +106,23 @@ def test_other_pictures_need_the_default_weights_and_say_so(picture, data, tmp_p
 def test_a_failed_download_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     def broken(file, **kwargs):
-        Path(file).with_name(f".{Path(file).name}.0.part").write_bytes(b"half")
+        Path(file).write_bytes(b"half")
         raise ConnectionError("cut off")
     monkeypatch.setattr(yolo._ultralytics().utils.downloads, "attempt_download_asset", broken)
     with pytest.raises(DetectorError, match="cut off.*LLMCAM_YOLO"): yolo._download("yolo26n.pt", online=lambda: True)
-    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix in (".part", ".pt")] == []
+    assert [p.name for p in tmp_path.rglob("*")] == ["llmcam"]
+
+
+def test_a_download_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fetched = []
+    def fetch(file, **kwargs):
+        fetched.append(Path(file).name)
+        Path(file).write_bytes(b"weights")
+    monkeypatch.setattr(yolo._ultralytics().utils.downloads, "attempt_download_asset", fetch)
+    paths = {yolo._download("yolo26n.pt", online=lambda: True) for _ in range(2)}
+    assert fetched == ["yolo26n.pt"] and paths == {tmp_path / "llmcam" / "yolo26n.pt"}
+    assert [p.name for p in (tmp_path / "llmcam").iterdir()] == ["yolo26n.pt"]
 
 
 @pytest.mark.parametrize("weights", ["no/such/weights.pt", "nonsense.pt", "yolo99z.pt"])
@@ -131,7 +143,20 @@ def test_pictures_that_are_no_pictures(tmp_path, data, monkeypatch):
     with pytest.raises(DetectorError, match="text.jpg"): detect_objects(str(text))
     with pytest.raises(DetectorError, match="list_image_files"): detect_objects(str(tmp_path / "missing.jpg"))
     with pytest.raises(DetectorError, match="list_image_files"): detect_objects(str(tmp_path))
+    listed = tmp_path / "list.txt"  # ultralytics would look at what is listed
+    listed.write_text("http://127.0.0.1:9/a.jpg")
+    with pytest.raises(DetectorError, match="list.txt"): detect_objects(str(listed))
     assert not list(data.glob("detection_*"))
+
+
+def test_a_picture_under_an_odd_name_is_still_a_picture(picture, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    expected = detect(picture).counts
+    for name in ("scene.txt", "scene*.jpg", "scene"):
+        odd = picture.with_name(name)
+        odd.write_bytes(picture.read_bytes())
+        assert json.loads(detect_objects(str(odd))) == expected
+    assert sorted(p.name for p in data.iterdir()) == ["detection_scene*.jpg", "detection_scene.jpg", "detection_scene.txt.jpg"]
 
 
 @pytest.mark.parametrize("conf", [-.1, 1.1, 25])

@@ -28,6 +28,12 @@ def fence(text, language=""):
 def joined(value): return "".join(value) if isinstance(value, list) else value
 
 
+def picture(path, says, width=None):
+    "A picture in Markdown; what its object says of itself, if it does, is the text for those who cannot see it."
+    about = "" if says.startswith("<") else says
+    return f'<img src="{path}" alt="{about}" width="{width}">' if width else f"![{about}]({path})"
+
+
 def show_output(output, pictures):
     "One output as Markdown; a picture is added to `pictures`, {file name: bytes}, and linked."
     if output.output_type == "stream": return fence(ANSI.sub("", joined(output.text)))
@@ -36,7 +42,7 @@ def show_output(output, pictures):
         if kind in data:
             name = f"index-{len(pictures) + 1}{suffix}"
             pictures[name] = base64.b64decode(joined(data[kind]))
-            return f"![](nbs/images/{name})"
+            return picture(f"nbs/images/{name}", joined(data.get("text/plain", "")), output.get("metadata", {}).get(kind, {}).get("width"))
     if "text/markdown" in data: return relink(joined(data["text/markdown"]))
     return fence(ANSI.sub("", joined(data.get("text/plain", "")))) if data else ""
 

@@ -197,8 +197,9 @@ def _clip(text, limit):
 
 def _clip_part(value):
     if isinstance(value, dict): return "{…}"
-    if isinstance(value, list): return _clip_part(value[0])[:40] + (f" and {len(value) - 1} more" if len(value) > 1 else "") if value and not isinstance(value[0], list) else "[…]"
-    return _clip(value, 40)
+    if not isinstance(value, list): return _clip(value, 40)
+    if not value or isinstance(value[0], (dict, list)): return f"[{len(value)} items]"
+    return _clip(value[0], 40) + (f" and {len(value) - 1} more" if len(value) > 1 else "")
 
 # %% ../../nbs/application/chat_ui.ipynb #cea0aaaf
 def brief(
@@ -223,11 +224,16 @@ def _shown(value, limit=6000):
 def _shots(names, most=8):
     "Thumbnails that open large, and how many more there are."
     if not names: return ()
-    shot = lambda name: Figure(Button(Img(src=picture_url(name), alt=name, loading="lazy"), data_shot=True, type="button", aria_label=f"Enlarge {name}"),
-                               Figcaption(name), cls="shot")
+    image = lambda name: Img(src=picture_url(name), alt=name, loading="lazy")
+    button = lambda name: Button(image(name), data_shot=True, type="button", aria_label=f"Enlarge {name}")
+    shot = lambda name: Figure(button(name), Figcaption(name), cls="shot")
     size = {1: "one", 2: "two"}.get(len(names), "many")
     rest = P(f"and {len(names) - most} more", cls="more") if len(names) > most else None
     return Div(*map(shot, names[:most]), cls=f"shots {size}"), rest
+
+
+def _gist(given, got):
+    return Span(Span(given, cls="given") if given else None, Span(f"→ {got}", cls="got") if got else None, cls="gist")
 
 # %% ../../nbs/application/chat_ui.ipynb #80396457
 def ToolCard(
@@ -242,10 +248,9 @@ def ToolCard(
     "A tool call: one line that opens to its arguments and its result."
     running = seconds is None
     mark = Span(cls="spin") if running else Icon("alert" if failed else "check")
-    got = "" if running else brief(result, 90)
+    given, got = brief(arguments, 90), "" if running else brief(result, 90)
     line = Summary(Span(mark, Span("running" if running else "failed" if failed else "done", cls="visually-hidden"), cls="mark"),
-                   Span(name, cls="name"), Span(Span(brief(arguments, 90), cls="given"), Span(f"→ {got}", cls="got") if got else None, cls="gist"),
-                   Span("" if running else f"{seconds:.1f} s", cls="took"),
+                   Span(name, cls="name"), _gist(given, got), Span("" if running else f"{seconds:.1f} s", cls="took"),
                    ft_html("svg", ft_html("use", href="/static/icons.svg#chevron"), cls="icon turn", aria_hidden="true"))
     inside = (H4("Arguments"), Pre(_shown(arguments)), *(() if running else (H4("Result"), Pre(_shown(result)))))
     return Div(Details(line, Div(*inside, cls="inside")), *_shots(pictures), cls="call failed" if failed else "call", id=key)
@@ -268,9 +273,9 @@ def ActionButton(
 
 # %% ../../nbs/application/chat_ui.ipynb #0820f217
 actions = (
-    ("Count", "Capture {camera} and count the cars", "count"),
+    ("Count", "How many cars are there on {camera}?", "count"),
     ("Describe", "What do you see on {camera}?", "eye"),
-    ("Plot", "Plot the number of cars in the captured images", "plot"),
+    ("Plot", "Plot the number of cars in all captured images", "plot"),
     ("Watch", "Notify me when there are more than 3 cars on {camera}", "bell"),
 )
 
@@ -428,7 +433,7 @@ def notify(self: Talk,
     message,  # What a watch says
 ):
     "Show a notification."
-    self.show(lambda key: NotiMessage(str(message), key, self.pictures), "noti")
+    self.show(lambda key: NotiMessage(_without_dir(str(message)), key, self.pictures), "noti")
     self.refresh()
 
 @patch
@@ -470,7 +475,7 @@ def on_final(self: Talk, event): self._show_answer(str(event.content or ""))
 @patch
 def _show_answer(self: Talk, text):
     self._shown_at = time.monotonic()
-    self._answer = self.show(lambda key: ChatMessage(text, False, key, self.pictures), "model", self._answer)
+    self._answer = self.show(lambda key: ChatMessage(_without_dir(text), False, key, self.pictures), "model", self._answer)
 
 # %% ../../nbs/application/chat_ui.ipynb #90bf2b26
 def _drawn(arguments, since):
@@ -646,28 +651,33 @@ def camera_message(
     cameras: tuple,  # Camera URIs
 ) -> str:            # For a system message
     "Tell a model which cameras the person is looking at."
-    if len(cameras) == 1: return f'The camera of this conversation is "{cameras[0]}". Capture a new frame from it for each question about now.'
-    return "The cameras of this conversation are " + ", ".join(f'"{camera}"' for camera in cameras) + ". Capture new frames from them for each question about now."
+    named = ", ".join(f'"{camera}"' for camera in cameras)
+    which = f"The camera of this conversation is {named}." if len(cameras) == 1 else f"The cameras of this conversation are {named}."
+    return f"{which} Capture a new frame for each question about now."
 
 # %% ../../nbs/application/chat_ui.ipynb #2f917a9e
+def _icon_button(icon, label, cls="quiet", **attributes):
+    return Button(Icon(icon), type="button", cls=cls, aria_label=label, **attributes)
+
 def _hello(site):
     camera = site.cameras[0] if site.cameras else None
     what = f"The camera is {camera}." if camera else "Name a camera: a web address, a YouTube stream, a place in Finland, a file."
     return Div(Icon("lens"), H2("What would you like to see?"), P(what), ActionPanel("", camera, site.actions), cls="hello")
 
 def _top(site):
-    return Header(H1(Icon("lens"), "llmcam", cls="brand"), Span(site.label, cls="engine", title=site.label) if site.label else None, Span(cls="gap"),
-                  Span(Span("Connecting…"), cls="link", id="link", role="status"),
-                  Button(Icon("theme"), type="button", cls="quiet", id="theme", aria_label="Light or dark"),
-                  Button(Icon("panel"), type="button", cls="quiet open-panel", id="open-panel", aria_label="Actions and tools", aria_expanded="false", aria_controls="side"),
-                  cls="top")
+    engine = Span(site.label, cls="engine", title=site.label) if site.label else None
+    link = Span(Span("Connecting…"), cls="link", id="link", role="status")
+    opener = _icon_button("panel", "Actions and tools", id="open-panel", cls="quiet open-panel", aria_expanded="false", aria_controls="side")
+    return Header(H1(Icon("lens"), "llmcam", cls="brand"), engine, Span(cls="gap"), link,
+                  _icon_button("theme", "Light or dark", id="theme"), opener, cls="top")
 
 # %% ../../nbs/application/chat_ui.ipynb #4e6a6449
 def _side(site, talk):
     camera = site.cameras[0] if site.cameras else None
-    return Aside(Button(Icon("close"), type="button", cls="quiet close-panel", id="close-panel", aria_label="Close"),
+    return Aside(_icon_button("close", "Close", "quiet close-panel", id="close-panel"),
                  Section(H2("Try"), ActionPanel(talk.session_id, camera, site.actions), cls="try"),
-                 WatchPanel(talk.session_id, site.manager), ToolPanel(talk.session_id, site.manager), cls="side", id="side", aria_label="Actions and tools")
+                 WatchPanel(talk.session_id, site.manager), ToolPanel(talk.session_id, site.manager),
+                 cls="side", id="side", aria_label="Actions and tools")
 
 def _log_view(site, talk):
     items = list(talk.feed.items.values())
@@ -678,9 +688,9 @@ def _log_view(site, talk):
 
 # %% ../../nbs/application/chat_ui.ipynb #056b9745
 def _overlays():
-    toast = Div(Icon("bell"), P(), Button(Icon("close"), type="button", cls="quiet", aria_label="Dismiss"), cls="toast", role="status")
-    return (Div(cls="toasts", id="toasts", aria_live="polite"), Template(toast, id="toast"),
-            Dialog(Img(src="/static/favicon.svg", alt=""), P(), Button(Icon("close"), type="button", cls="quiet", aria_label="Close"), cls="lightbox", id="lightbox"))
+    toast = Div(Icon("bell"), P(), _icon_button("close", "Dismiss"), cls="toast", role="status")
+    large = Dialog(Img(src="/static/favicon.svg", alt=""), P(), _icon_button("close", "Close"), cls="lightbox", id="lightbox")
+    return Div(cls="toasts", id="toasts", aria_live="polite"), Template(toast, id="toast"), large
 
 @patch
 def page(self: Site, sess, req: Request):
@@ -717,6 +727,8 @@ async def stop(self: Site, sess, req: Request):
     return PlainTextResponse("", 202)
 
 # %% ../../nbs/application/chat_ui.ipynb #4bcd8698
+_PICTURE_HEADERS = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
 @patch
 def picture(self: Site, sess, name: str):
     "Serve a picture of this conversation."
@@ -724,7 +736,7 @@ def picture(self: Site, sess, name: str):
     known = talk and name in talk.pictures and data_picture(data_dir() / name) == name
     if not known: return PlainTextResponse("There is no such picture in this conversation.", 404)
     path = data_dir().resolve() / name
-    return FileResponse(path, media_type=image_type(path), headers={"Cache-Control": "private, no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"})
+    return FileResponse(path, media_type=image_type(path), headers=_PICTURE_HEADERS)
 
 # %% ../../nbs/application/chat_ui.ipynb #775f35b2
 async def _closed(ws):

@@ -59,7 +59,8 @@ def __call__(self: Reporter,
     if isinstance(event, ToolStarted): self.line("→", event.name, brief(event.arguments, 90), "cyan")
     elif isinstance(event, ToolFinished):
         (self.failures if event.error else self.calls).append(event)
-        self.line("✗" if event.error else "✓", event.name, brief(event.error or event.result, 90), "red" if event.error else "green", event.seconds)
+        mark, style = ("✗", "red") if event.error else ("✓", "green")
+        self.line(mark, event.name, brief(event.error or event.result, 90), style, event.seconds)
 
 # %% ../../nbs/application/cli.ipynb #9ad19f5d
 class CliError(RuntimeError):
@@ -91,7 +92,7 @@ def _pick(args):
     from llmcam.application.runner import pick_engine
     has_model = any(os.environ.get(name) for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LLMCAM_MODEL"))
     if not args.offline and not has_model:
-        if args.model: raise CliError(f"--model {args.model} needs OPENAI_API_KEY, or OPENAI_BASE_URL of a server of your own. --offline needs neither.")
+        if args.model: raise CliError(f"--model {args.model} needs OPENAI_API_KEY, or the OPENAI_BASE_URL of a server. --offline needs neither.")
         _note("No OPENAI_API_KEY is set: answering with the offline rules, which are not a language model.")
     return pick_engine(args.offline or not has_model, model=args.model, weights=args.weights)
 
@@ -148,7 +149,7 @@ def serve_page(
 ) -> int:                      # Exit status
     "Serve the chat page."
     from llmcam.application.runner import run_llmcam
-    run_llmcam(args.host, args.port, demo=args.demo, cameras=tuple(args.camera), model=args.model)
+    run_llmcam(args.host, args.port, demo=args.demo, cameras=tuple(map(_check_camera, args.camera)), model=args.model)
     return 0
 
 # %% ../../nbs/application/cli.ipynb #97525cf2
@@ -240,7 +241,8 @@ def _add(commands, name, summary, about):
     return commands.add_parser(name, help=summary, description=about, epilog=_EXAMPLES[name], formatter_class=argparse.RawDescriptionHelpFormatter)
 
 def _detector_options(command):
-    command.add_argument("--weights", metavar="PATH", help="detector weights, a file or a name that ultralytics can download (default: $LLMCAM_YOLO, else its small current model)")
+    command.add_argument("--weights", metavar="PATH", help="detector weights, a file or a name that ultralytics can download "
+                                                            "(default: $LLMCAM_YOLO, else its small current model)")
 
 def _add_ask(commands):
     ask = _add(commands, "ask", "ask a question about cameras",
@@ -276,7 +278,8 @@ def _confidence(text):
 def _add_serve(commands):
     serve = _add(commands, "serve", "open the chat page", "Serve the chat page on this machine until Ctrl-C.")
     serve.add_argument("--demo", action="store_true", help="offline rules and the sample camera; needs no key and no network")
-    serve.add_argument("--camera", metavar="URI", action="append", default=[], help="camera that every conversation starts with; may be given more than once")
+    serve.add_argument("--camera", metavar="URI", action="append", default=[],
+                       help="camera that every conversation starts with; may be given more than once")
     serve.add_argument("--model", metavar="NAME", help="language model to ask (default: $LLMCAM_MODEL)")
     serve.add_argument("--host", default="127.0.0.1", help="address of this machine to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=5001, help="port; 0 for any that is free (default: 5001)")

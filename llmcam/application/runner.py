@@ -93,10 +93,13 @@ def _bound(host, port):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: sock.bind((host, port))
+    try:
+        sock.bind((host, port))
+        sock.listen(128)
     except (OSError, OverflowError) as error:
         sock.close()
-        raise ServeError(f"Cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}). Choose another with --port.") from error
+        why = getattr(error, "strerror", None) or error
+        raise ServeError(f"Cannot listen on {host} port {port} ({why}). Choose another with --port.") from error
     return sock
 
 @patch

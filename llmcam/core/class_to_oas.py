@@ -52,8 +52,9 @@ def _given(cls):
     hints = _hints(cls)
     if dataclasses.is_dataclass(cls): return [(f.name, hints[f.name], _dataclass_default(f)) for f in dataclasses.fields(cls) if f.init]
     if hints:
-        shown = cls._field_defaults if hasattr(cls, "_field_defaults") else {name: getattr(cls, name) for name in hints if hasattr(cls, name)}
-        return [(name, tp, shown.get(name, _EMPTY)) for name, tp in hints.items() if tp is not ClassVar and get_origin(tp) is not ClassVar]
+        defaults = getattr(cls, "_field_defaults", None)  # of a named tuple
+        if defaults is None: defaults = {name: getattr(cls, name) for name in hints if hasattr(cls, name)}
+        return [(name, tp, defaults.get(name, _EMPTY)) for name, tp in hints.items() if tp is not ClassVar and get_origin(tp) is not ClassVar]
     if cls.__init__ is object.__init__: return []
     hints = get_type_hints(cls.__init__, include_extras=True)
     return [(p.name, hints.get(p.name, _EMPTY), p.default) for p in list(inspect.signature(cls.__init__).parameters.values())[1:]
@@ -69,9 +70,10 @@ def _class_schema(cls):
         schema = schemas[cls.__name__]
         return (defs.pop(schema["$ref"].rsplit("/", 1)[-1]) if "$ref" in schema else schema), defs
     told = {**_read_docstring(cls.__doc__)[1], **extract_parameter_comments(cls), **_field_comments(cls)}
-    fields = [_Parameter(name, inspect.Parameter.KEYWORD_ONLY, tp, default, told.get(name) or _told(tp)) for name, tp, default in _given(cls)
-              if not name.startswith("_")]
-    if not fields: raise SchemaError(f"{cls.__name__} has no fields. Annotate them (`name: str`), make it a dataclass, or give __init__ type hints.")
+    fields = [_Parameter(name, inspect.Parameter.KEYWORD_ONLY, tp, default, told.get(name) or _told(tp))
+              for name, tp, default in _given(cls) if not name.startswith("_")]
+    if not fields:
+        raise SchemaError(f"{cls.__name__} has no fields. Annotate them (`name: str`), make it a dataclass, or give __init__ type hints.")
     schema = _object_schema(fields)
     return schema, schema.pop("$defs", {})
 
@@ -103,33 +105,41 @@ def _paths(one, many, ref, id_schema):
     key = {"name": "id", "in": "path", "required": True, "description": f"Identifier of the {one}", "schema": id_schema}
     pages = [{"name": name, "in": "query", "description": told, "schema": {"type": "integer", "minimum": least, "default": default}}
              for name, told, least, default in (("limit", f"Most {many} to return", 1, 100), ("offset", f"How many {many} to skip", 0, 0))]
-    a, none = ("an" if one[0] in "aeiou" else "a"), {"404": _reply(f"There is no such {one}")}
-    wrong, listed = {"422": _reply("The body does not fit the schema")}, {"type": "array", "items": ref}
-    under = lambda text: text.replace(" ", "_")
-    return {f"/{under(many)}": {
-                "get": _operation(f"list_{under(many)}", f"List the {many}.", {"200": _reply(f"The {many}", listed)}, parameters=pages),
-                "post": _operation(f"create_{under(one)}", f"Create {a} {one}.", {"201": _reply(f"The new {one}", ref), **wrong}, sent=ref)},
-            f"/{under(many)}/{{id}}": {
+    thing, things, a = one.replace(" ", "_"), many.replace(" ", "_"), "an" if one[0] in "aeiou" else "a"
+    none, wrong = {"404": _reply(f"There is no such {one}")}, {"422": _reply("The body does not fit the schema")}
+    listed, new, there = _reply(f"The {many}", {"type": "array", "items": ref}), _reply(f"The new {one}", ref), _reply(f"The {one}", ref)
+    return {f"/{things}": {
+                "get": _operation(f"list_{things}", f"List the {many}.", {"200": listed}, parameters=pages),
+                "post": _operation(f"create_{thing}", f"Create {a} {one}.", {"201": new, **wrong}, sent=ref)},
+            f"/{things}/{{id}}": {
                 "parameters": [key],
-                "get": _operation(f"read_{under(one)}", f"Read one {one}.", {"200": _reply(f"The {one}", ref), **none}),
-                "put": _operation(f"update_{under(one)}", f"Replace one {one}.", {"200": _reply(f"The {one} as it is now", ref), **none, **wrong}, sent=ref),
-                "delete": _operation(f"delete_{under(one)}", f"Delete one {one}.", {"204": _reply(f"The {one} is gone"), **none})}}
+                "get": _operation(f"read_{thing}", f"Read one {one}.", {"200": there, **none}),
+                "put": _operation(f"update_{thing}", f"Replace one {one}.", {"200": there, **none, **wrong}, sent=ref),
+                "delete": _operation(f"delete_{thing}", f"Delete one {one}.", {"204": _reply(f"The {one} is gone"), **none})}}
 
 # %% ../../nbs/core/class_to_oas.ipynb #b8841978
+def _about(cls):
+    "What the class says of itself, which is not what `dataclass` or `NamedTuple` wrote in its name."
+    doc = vars(cls).get("__doc__") or ""
+    text = "" if doc.startswith(f"{cls.__name__}(") else _read_docstring(doc)[0]
+    return {"description": text} if text else {}
+
+_ID = {"id": {"type": "string", "readOnly": True, "description": "Identifier, given by the server"}}
+
+# %% ../../nbs/core/class_to_oas.ipynb #602c21c4
 def class_to_oas(
     cls: type,  # Dataclass, pydantic model, typed dictionary, or a class with annotations or a typed `__init__`
 ) -> dict:      # OpenAPI 3.1 document
-    "An OpenAPI document with endpoints to create, read, update, list and delete objects of `cls`. Raises `SchemaError` that names the field that has no schema."
+    """An OpenAPI document with endpoints to create, read, update, list and delete objects of `cls`.
+
+    Raises `SchemaError` that names the field that JSON cannot hold."""
     if not isinstance(cls, type): raise SchemaError(f"{cls!r} is not a class.")
     schema, defs = _class_schema(cls)
-    server_id = {"id": {"type": "string", "readOnly": True, "description": "Identifier, given by the server"}}
     properties = schema.get("properties", {})
-    if "id" not in properties: schema = {**schema, "properties": {**server_id, **properties}}
+    schema = {**schema, **_about(cls), "properties": properties if "id" in properties else {**_ID, **properties}}
     id_schema = {k: v for k, v in schema["properties"]["id"].items() if k not in ("readOnly", "description", "default")}
     one = _snake(cls.__name__).strip("_").replace("_", " ")
-    about = _read_docstring(inspect.getdoc(cls) if "__doc__" in vars(cls) and not (cls.__doc__ or "").startswith(f"{cls.__name__}(") else "")[0]
-    if about: schema = {**schema, "description": about}
     ref = {"$ref": f"#/components/schemas/{cls.__name__}"}
-    return {"openapi": "3.1.0", "info": {"title": _plural(one).capitalize(), "version": "1.0.0", **({"description": about} if about else {})},
+    return {"openapi": "3.1.0", "info": {"title": _plural(one).capitalize(), "version": "1.0.0", **_about(cls)},
             "paths": _paths(one, _plural(one), ref, _moved(id_schema)),
             "components": {"schemas": _moved({cls.__name__: schema, **defs})}}

@@ -45,7 +45,7 @@ _COLOURS = {"system": 33, "developer": 33, "user": 34, "assistant": 32, "tool": 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def _get(thing, key, default=None):
-    return thing.get(key, default) if isinstance(thing, Mapping) else getattr(thing, key, default)
+    return thing.get(key, default) if isinstance(thing, dict) else getattr(thing, key, default)
 
 def _text(msg) -> str:
     "The words of a message, pictures as `[picture]`, without control codes."
@@ -95,7 +95,7 @@ def fn_args(
     for _ in range(2):
         if isinstance(args, str): args = _loads(args)
     if args is None: return {}
-    if isinstance(args, Mapping): return dict(args)
+    if isinstance(args, dict): return dict(args)
     raise ValueError(f"Arguments must be one JSON object, such as {{\"name\": \"value\"}}, not: {str(args)[:200]}")
 
 def _loads(text: str):
@@ -152,6 +152,8 @@ def _scalar(x):
     if isinstance(x, int): return int(x) if x.bit_length() < 1024 else hex(x)
     return float(x) if isfinite(x) else str(float(x))
 
+def _key(x) -> str: return _scalar(x) if isinstance(x, str) else _show(x)
+
 def _show(x) -> str:
     try: return _scalar(repr(x)[:500])
     except Exception: return f"<{type(x).__name__}>"
@@ -170,7 +172,7 @@ def to_plain(
         try:
             if isinstance(x, (str, int, float)) and not isinstance(x, Enum): return _scalar(x)
             if read := _reader(x): return walk(read(x), depth + 1)
-            if isinstance(x, Mapping): return {_scalar(k) if isinstance(k, str) else _show(k): walk(v, depth + 1) for k, v in islice(x.items(), left[0] + 1)}
+            if isinstance(x, Mapping): return {_key(k): walk(v, depth + 1) for k, v in islice(x.items(), left[0] + 1)}
             if hasattr(x, "__iter__") and not isinstance(x, type): return [walk(v, depth + 1) for v in islice(x, left[0] + 1)]
         except Exception as e: return f"<{type(x).__name__}: cannot be shown, {type(e).__name__}>"
         return _show(x)
@@ -216,9 +218,10 @@ def _function(tool: dict):
 # %% ../../nbs/core/fc.ipynb #9d0a843f
 def _model_args(call, tool: dict) -> dict:
     "The arguments of `call` that a model may set."
-    declared = (tool["function"].get("parameters") or {}).get("properties") or {}
-    host = set(fn_metadata(tool)) - {"module", "service"} | (_HOST_KEYS - set(declared))
-    return {k: v for k, v in fn_args(call).items() if k not in host}
+    metadata, function = fn_metadata(tool), tool["function"]
+    declared = (function.get("parameters") or {}).get("properties") or {}
+    def is_hosts(key): return key in metadata and key not in ("module", "service") or key in _HOST_KEYS and key not in declared
+    return {key: value for key, value in fn_args(call).items() if not is_hosts(key)}
 
 def _check_level(call, tool: dict, policy: ToolPolicy):
     "Refuse a tool that can run programs, unless the policy allows it."
@@ -560,7 +563,8 @@ def _run_calls(run: _Run, policy: ToolPolicy, limit: int) -> Iterator:
     "Make the calls of `run`, each in a thread."
     begun, box = time.monotonic(), SimpleQueue()
     waiting = {c["id"]: c for c in run.calls if c["id"] not in run.contents}
-    for id, call in waiting.items(): _in_thread(partial(_work, call, run.tools, policy, limit), partial(lambda id, *outcome: box.put((id, *outcome)), id))
+    def report(id, *outcome): box.put((id, *outcome))
+    for id, call in waiting.items(): _in_thread(partial(_work, call, run.tools, policy, limit), partial(report, id))
     for call in list(waiting.values()): yield _started(call)
     while waiting:
         try: id, outcome, error = box.get(timeout=max(0.0, run.until - time.monotonic()))

@@ -107,17 +107,31 @@ def _unrepresentable(name, tp, why):
                        f"Literal, ...), or mark it `{name}: Hidden = ...` if the model is not to set it. ({why})")
 
 # %% ../../nbs/core/fn_to_schema.ipynb #801b48be
+@lru_cache(maxsize=1)
+def _generator():
+    from pydantic.errors import PydanticInvalidForJsonSchema
+    from pydantic.json_schema import GenerateJsonSchema
+    class Complete(GenerateJsonSchema):
+        def emit_warning(self, kind, detail):
+            if kind == "skipped-choice": raise PydanticInvalidForJsonSchema(detail)
+    return Complete
+
+def _together(hints):
+    from pydantic import TypeAdapter
+    inputs = [(name, "validation", _adapter(tp)) for name, tp in hints.items()]
+    found, shared = TypeAdapter.json_schemas(inputs, schema_generator=_generator())
+    return {name: schema for (name, _), schema in found.items()}, shared.get("$defs", {})
+
+# %% ../../nbs/core/fn_to_schema.ipynb #6b563119
 def _pydantic_schemas(hints):
     "JSON Schemas of the types in `hints` by name, and the definitions that they share."
-    from pydantic import PydanticUserError, TypeAdapter
+    from pydantic import PydanticUserError
     from pydantic.errors import PydanticUndefinedAnnotation
-    adapters = {}
-    for name, tp in hints.items():
-        try: (adapter := _adapter(tp)).json_schema(); adapters[name] = adapter
-        except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as e:
-            raise _unrepresentable(name, tp, str(e).splitlines()[0]) from e
-    found, shared = TypeAdapter.json_schemas([(name, "validation", adapter) for name, adapter in adapters.items()])
-    return {name: schema for (name, _), schema in found.items()}, shared.get("$defs", {})
+    try: return _together(hints)
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as e:
+        if len(hints) == 1: raise _unrepresentable(*hints.popitem(), str(e).splitlines()[0]) from e
+        for name, tp in hints.items(): _pydantic_schemas({name: tp})
+        raise
 
 # %% ../../nbs/core/fn_to_schema.ipynb #aef30bb5
 def _untitled(schema):
@@ -329,12 +343,13 @@ def _type_of(parameter, written):
     if hint is empty: return _GUESSES.get(type(default), Any)
     scope = getattr(written, "__globals__", {})
     tp = _resolve(parameter.name, hint, scope) if not isinstance(hint, type) or get_args(hint) else hint
-    if default is not None or not _nullable_missing(tp): return tp
-    try: return Union[tp, None]
+    if default is not None or _takes_none(tp): return tp
+    try: return Annotated[(Union[tp.__origin__, None], *tp.__metadata__)] if get_origin(tp) is Annotated else Union[tp, None]
     except TypeError as e: raise _unrepresentable(parameter.name, tp, str(e)) from e
 
-def _nullable_missing(tp):
-    return tp not in (Any, object, None, type(None)) and get_origin(tp) is not Annotated and type(None) not in get_args(tp)
+def _takes_none(tp):
+    if get_origin(tp) is Annotated: tp = tp.__origin__
+    return tp in (Any, object, None, type(None)) or type(None) in get_args(tp) or get_origin(tp) is Literal and None in get_args(tp)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #c3395da1
 def _is_hidden(parameter, tp):
@@ -557,7 +572,7 @@ def _second_tries(value, tp):
     if isinstance(tp, type) and issubclass(tp, Enum) and isinstance(value, str): yield tp.__members__.get(value)
     if isinstance(value, str):
         try: yield json.loads(value)
-        except ValueError: pass
+        except (ValueError, RecursionError): pass
         if value.strip() != value: yield value.strip()
     if not isinstance(value, (list, dict)): yield [value]
 
@@ -614,7 +629,7 @@ def _bind(plan, arguments):
             continue
         value = left.pop(name)
         if type(value) is p.type and p.type in _EXACT: bound[name] = value
-        elif value is None and not required and type(None) not in get_args(p.type) and p.type is not Any: continue  # "leave it alone"
+        elif value is None and not required and not _takes_none(p.type): continue  # "leave it alone"
         else: _bind_one(p, value, bound, wrong)
     if plan.rest and plan.rest.name in left: _bind_one(_list_of(plan.rest), left.pop(plan.rest.name), bound, wrong)
     if left: _bind_extra(plan, left, bound, wrong)

@@ -8,6 +8,7 @@ __all__ = ['NetError', 'BlockedError', 'is_public', 'check_url', 'Reply', 'fetch
 # %% ../../nbs/core/net.ipynb #8ed5b879
 import ipaddress, re, socket, time, zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from queue import Empty, SimpleQueue
@@ -91,8 +92,8 @@ def _allowed(host, port, seconds, trusted):
     "The addresses of `host` if they may be dialled. One bad address among them spoils all."
     addresses = _resolve(host, port, seconds)
     bad = [] if trusted else [address for address in addresses if not is_public(address)]
-    if bad: raise BlockedError(f"{host} is at {bad[0]}, which is not on the public internet. If it is yours, say so: ToolPolicy(trusted=({host!r},)).")
-    return addresses
+    if not bad: return addresses
+    raise BlockedError(f"{host} is at {bad[0]}, which is not on the public internet. If it is yours, say so: ToolPolicy(trusted=({host!r},)).")
 
 # %% ../../nbs/core/net.ipynb #01b459f2
 def check_url(
@@ -127,9 +128,9 @@ class _Dialler:
 
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
         import httpcore2
-        addresses, failed = _allowed(host, port, self._left(), self.trusted), None
-        for address in addresses:
-            try: return _TimedStream(httpcore2.SyncBackend().connect_tcp(address, port, self._left(), None, socket_options or []), self._left)
+        backend, failed = httpcore2.SyncBackend(), None
+        for address in _allowed(host, port, self._left(), self.trusted):
+            try: return _TimedStream(backend.connect_tcp(address, port, self._left(), None, socket_options or []), self._left)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as e: failed = e
         raise failed
 
@@ -148,10 +149,10 @@ class _Transport:
 
     def handle_request(self, request):
         import httpcore2, httpx2
-        url = httpcore2.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
-        response = self._pool.handle_request(httpcore2.Request(request.method, url, headers=request.headers.raw, content=request.stream,
-                                                               extensions=request.extensions))
-        return httpx2.Response(response.status, headers=response.headers, stream=_body_class()(response.stream), extensions=response.extensions)
+        url = request.url
+        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        response = self._pool.handle_request(httpcore2.Request(request.method, target, headers=request.headers.raw, content=request.stream))
+        return httpx2.Response(response.status, headers=response.headers, stream=_body_class()(response.stream))
 
     def close(self): self._pool.close()
     def __enter__(self): return self
@@ -213,7 +214,8 @@ def _read_body(response, max_bytes, left):
     where, size, pieces = _shown(response.request.url), 0, []
     if response.is_stream_consumed: return response.content  # a transport that was passed in answered at once
     too_long = NetError(f"{where} sends more than the {max_bytes:,} bytes that were asked for.")
-    if response.headers.get("content-length", "0").isdigit() and int(response.headers.get("content-length", "0")) > max_bytes: raise too_long
+    announced = response.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes: raise too_long
     for piece in _unpacked(response.iter_raw(), response.headers.get("content-encoding", "").strip().lower()):
         pieces.append(piece); size += len(piece); left()
         if size > max_bytes: raise too_long
@@ -231,10 +233,13 @@ def _deadline(seconds, where):
 def _transport(parsed, dialler):
     "How to get there: dialled by us, or through the proxy that a person's environment names."
     from urllib.request import getproxies, proxy_bypass
-    if dialler.policy is None and parsed.scheme in getproxies() and not proxy_bypass(parsed.host): return {"trust_env": True}
+    if dialler.policy is None and parsed.scheme in getproxies() and not proxy_bypass(parsed.host):
+        return {"trust_env": True, "verify": _tls()}
     return {"transport": _Transport(dialler), "trust_env": False}
 
 # %% ../../nbs/core/net.ipynb #2ad1bc54
+_KEPT = ("accept", "accept-encoding", "user-agent", "content-type", "content-length")  # headers that any host may see
+
 def _origin(url): return url.scheme, url.host, url.port
 
 def _follow(request, response):
@@ -246,7 +251,7 @@ def _follow(request, response):
     keep = response.status_code in (307, 308) or request.method in ("GET", "HEAD")
     dropped = {"host", "cookie", *(() if keep else ("content-length", "content-type", "transfer-encoding"))}
     if _origin(target) != _origin(request.url):
-        dropped |= {name for name in request.headers if name not in ("accept", "accept-encoding", "user-agent", "content-type", "content-length")}
+        dropped |= {name for name in request.headers if name not in _KEPT}
     headers = {name: value for name, value in request.headers.items() if name not in dropped}
     return httpx2.Request(request.method if keep else "GET", target, headers=headers, content=request.read() if keep else None)
 
@@ -270,6 +275,17 @@ def _send(request, auth, policy, left, transport):
     except BaseException: transport or client.close(); raise
 
 # %% ../../nbs/core/net.ipynb #903c100a
+@contextmanager
+def _in_words(where, timeout):
+    "Make one kind of error of the many that the client library has."
+    import httpcore2, httpx2
+    try: yield
+    except (httpx2.TimeoutException, httpcore2.TimeoutException) as e:
+        raise NetError(f"{where} did not answer within {timeout:g} s.") from e
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, httpcore2.ProtocolError) as e:
+        raise NetError(f"{where} could not be fetched: {e or type(e).__name__}") from e
+
+# %% ../../nbs/core/net.ipynb #3a6c07d7
 def fetch(
     url: str,                       # Address, http or https
     method: str = "GET",            # HTTP method
@@ -285,21 +301,18 @@ def fetch(
     transport: Any = None,          # An httpx2 transport to use instead of the network; the host vouches for it
 ) -> Reply:                         # Whatever the server answered, whatever its status
     "Fetch `url`. Raises `NetError` if nothing usable comes in time, or if a model is behind the call and may not go there."
-    import httpcore2, httpx2
     parsed, policy = _parse(url, ("http", "https")), current_policy()
     where, left = _shown(parsed), _deadline(timeout, _shown(parsed))
     body = {"content": data} if isinstance(data, (bytes, str)) else {"data": data}
-    try:
+    with _in_words(where, timeout):
         request = _prepare(method, parsed, params, headers, json=json, files=files, **body)
         for _ in range(6):
             response, client = _send(request, auth, policy, left, transport)
             try:
                 if not (following := _follow(request, response)):
-                    return Reply(str(request.url), response.status_code, response.headers, _read_body(response, max_bytes, left))
+                    final = str(request.url.copy_with(userinfo=b""))
+                    return Reply(final, response.status_code, response.headers, _read_body(response, max_bytes, left))
             finally: response.close(); transport or client.close()
             if _origin(following.url) != _origin(request.url): auth = None
             request = following; _parse(request.url, ("http", "https"))
-    except (httpx2.TimeoutException, httpcore2.TimeoutException) as e: raise NetError(f"{where} did not answer within {timeout:g} s.") from e
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ConnectError) as e:
-        raise NetError(f"{where} could not be fetched: {e or type(e).__name__}") from e
     raise NetError(f"{where} redirects more than 5 times.")

@@ -72,8 +72,8 @@ def _parse_document(text, name):
         try: found = json.loads(text)
         except ValueError: found = _parse_yaml(text)
     except RecursionError: raise SpecError(f"{name} is nested too deeply to be an OpenAPI document.") from None
-    if not isinstance(found, dict): raise SpecError(f"{name} holds {type(found).__name__}, not an OpenAPI document. Is it the address of a web page?")
-    return found
+    if isinstance(found, dict): return found
+    raise SpecError(f"{name} holds {type(found).__name__}, not an OpenAPI document. Is it the address of a web page?")
 
 def _read_text(location):
     "The text at a URL or path."
@@ -83,7 +83,8 @@ def _read_text(location):
         return reply.text
     path = confine(location)
     try: return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e: raise SpecError(f"{location} cannot be read: {e}. Give a path or an address that starts with http.") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise SpecError(f"{location} cannot be read: {e}. Give a path or an address that starts with http.") from e
 
 # %% ../../nbs/core/oas_to_schema.ipynb #d8344dbb
 def load_oas(
@@ -111,12 +112,14 @@ def _is_texts(value): return isinstance(value, list) and all(map(_is_text, value
 def _is_type(value): return value in _KINDS if _is_text(value) else _is_texts(value) and bool(value) and set(value) <= set(_KINDS)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1dd73dac
-_RULES = {_is_text: ("description", "title", "format", "pattern"), _is_flag: ("uniqueItems", "deprecated"), _is_type: ("type",), _is_texts: ("required",),
-          _is_number: ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), (lambda value: True): ("const", "default"),
+_RULES = {_is_text: ("description", "title", "format", "pattern", "contentMediaType", "contentEncoding"), _is_flag: ("uniqueItems", "deprecated"),
+          _is_type: ("type",), _is_texts: ("required",), _is_number: ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
           _is_count: ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"),
-          (lambda value: isinstance(value, list) and bool(value)): ("enum",), (lambda value: _is_number(value) and value > 0): ("multipleOf",)}
+          (lambda value: True): ("const", "default"), (lambda value: isinstance(value, list) and bool(value)): ("enum",),
+          (lambda value: _is_number(value) and value > 0): ("multipleOf",)}
 _VALUES = {word: rule for rule, words in _RULES.items() for word in words}  # word -> whether its value makes sense
-_ONE = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else", "unevaluatedProperties", "unevaluatedItems")
+_ONE = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else",
+        "unevaluatedProperties", "unevaluatedItems")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _NAMED = ("properties", "patternProperties", "dependentSchemas")
 
@@ -143,7 +146,8 @@ def _translated(out, node):
 # %% ../../nbs/core/oas_to_schema.ipynb #2a57ee90
 def _walk(oas, ref, where):
     "What the local reference `ref` points at."
-    if not isinstance(ref, str) or not ref.startswith("#/"): raise SpecError(f"{where}: {ref!r} is not in this document. Bundle the document into one file first.")
+    if not isinstance(ref, str) or not ref.startswith("#/"):
+        raise SpecError(f"{where}: {ref!r} is not in this document. Bundle the document into one file first.")
     node = oas
     for part in ref[2:].split("/"):
         key = unquote(part).replace("~1", "/").replace("~0", "~")
@@ -404,7 +408,7 @@ class _Service:
         self.base, self.service, self.fixup = _base(base_url, oas), service_name, fixup
         self.places = _secret_places(self.reader)
         self.secrets = {(place, name.lower()) for place, name in self.places.values()}
-        self.marks = {} if current_policy() else {"trusted": True}  # a person added it, so a private host is meant
+        self.trusted = current_policy() is None  # a person added it, so a private host is meant
 
     def operations(self):
         "Path, method, operation and path item, with the place of each."
@@ -446,9 +450,10 @@ def _metadata(self: _Service, path, method, operation, item, groups, extras):
     "What the request needs and no model sees."
     own = _server(operation) or _server(item)
     base = self.base or (own if own.startswith("http") else "")
-    return {"url": base + path, "method": method, "accepted_queries": list(groups.get("query", {}).get("properties", ())), "service": self.service,
-            "level": "network" if method in ("get", "head", "options") else "write", **self.marks,
-            **{name: value for name, value in extras.items() if value}}
+    queries = list(groups.get("query", {}).get("properties", ()))
+    level = "network" if method in ("get", "head", "options") else "write"
+    return {"url": base + path, "method": method, "accepted_queries": queries, "service": self.service, "level": level,
+            "trusted": self.trusted, "request": {name: value for name, value in extras.items() if value}}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #603894c1
 def api_schema(
@@ -461,7 +466,8 @@ def api_schema(
     if not isinstance(oas, dict): raise SpecError(f"An OpenAPI document is an object, not {type(oas).__name__}.")
     version = oas.get("openapi")
     if "swagger" in oas: raise SpecError(f"#/swagger: this is Swagger {oas['swagger']}. Convert it to OpenAPI 3 first.")
-    if not str(version).startswith("3"): raise SpecError(f"#/openapi: expected version 3.0 or 3.1, found {version!r}. Is it an OpenAPI document?")
+    if not str(version).startswith("3"):
+        raise SpecError(f"#/openapi: expected version 3.0 or 3.1, found {version!r}. Is it an OpenAPI document?")
     if "paths" not in oas and not {"webhooks", "components"} & oas.keys(): raise SpecError("#/paths: the document has no operations.")
     title = _dict(oas, "info", "#").get("title")
     service = _Service(base_url, oas, service_name or (title if _is_text(title) else "api"), _dotted(fixup or generate_request))
@@ -529,7 +535,8 @@ def _query_pairs(name, value, style="form", explode=True):
     return [(name, _escape(v)) for v in value] if isinstance(value, list) else [(k, _escape(v)) for k, v in value.items()]
 
 def _query_string(values, encoding, place):
-    pairs = [pair for name, value in values.items() if value is not None for pair in _query_pairs(name, value, *encoding.get(f"{place}.{name}", ()))]
+    given = {name: value for name, value in values.items() if value is not None}
+    pairs = [pair for name, value in given.items() for pair in _query_pairs(name, value, *encoding.get(f"{place}.{name}", ()))]
     return "&".join(f"{quote(name, safe='[]')}={value}" for name, value in pairs)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #c2a4130c
@@ -549,7 +556,8 @@ def _fill_path(url, values, encoding):
     "`url` with its placeholders filled in."
     missing = [name for name in re.findall(r"{([^{}]+)}", urlsplit(url).path) if values.get(name) is None]
     if missing: raise SpecError(f"path parameter {', '.join(map(repr, missing))} is missing.")
-    return re.sub(r"{([^{}]+)}", lambda m: _path_value(m[1], values[m[1]], *encoding.get(f"path.{m[1]}", ())) if m[1] in values else m[0], url)
+    written = {name: _path_value(name, value, *encoding.get(f"path.{name}", ())) for name, value in values.items() if value is not None}
+    return re.sub(r"{([^{}]+)}", lambda match: written.get(match[1], match[0]), url)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #7fab5e36
 def _open_file(name):
@@ -582,9 +590,9 @@ def _answer(reply):
     except (ValueError, RecursionError): found = None
     binary = found is None and reply.content and not _TEXT.match(kind)
     text = f"{kind}, {len(reply.content):,} bytes" if binary else reply.text.strip()
-    if reply.status >= 400: return {"message": f"The service answered {reply.status}: {text[:2000] or 'nothing more'}", "status": reply.status}
-    if found is not None: return found
-    return {"message": text or f"Done, the service answered {reply.status}."}
+    said = f"The service answered {reply.status}"
+    if reply.status >= 400: return {"message": f"{said}: {text[:2000] or 'nothing more'}", "status": reply.status}
+    return found if found is not None else {"message": text or f"{said}."}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #617a7f0f
 def _sorted_out(url, path, query, accepted, rest):
@@ -598,7 +606,8 @@ def _sorted_out(url, path, query, accepted, rest):
 def _headers(header, cookies, known):
     "Headers of the request: parameters, cookies among them, and credentials."
     given = {name: value for name, value in (header or {}).items() if value is not None}
-    plain = {name: ",".join(map(_scalar, value)) if isinstance(value, list) else _scalar(value) for name, value in given.items() if name not in cookies}
+    text = lambda value: ",".join(map(_scalar, value)) if isinstance(value, list) else _scalar(value)
+    plain = {name: text(value) for name, value in given.items() if name not in cookies}
     jar = {**{name: value for name, value in given.items() if name in cookies}, **known["cookie"]}
     return {**plain, **known["header"], **({"Cookie": "; ".join(f"{name}={_escape(value)}" for name, value in jar.items())} if jar else {})}
 
@@ -611,6 +620,8 @@ def _host_gate(url, trusted):
     return gate(trusting(policy, f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"))
 
 # %% ../../nbs/core/oas_to_schema.ipynb #47b618ca
+_LIMITS = {"timeout": 30, "max_bytes": 4 * 2**20}  # what `fetch` is given unless told otherwise
+
 def generate_request(
     function_name: str,           # Name of the tool, for messages
     url: str,                     # Address with `{placeholders}`
@@ -621,22 +632,17 @@ def generate_request(
     accepted_queries: list | None = None,  # Query parameters that the operation has; any if `None`
     *,
     header: dict = {},            # Values of header and cookie parameters
-    body_type: str | None = None, # Media type of the body, JSON if `None`
-    encoding: dict = {},          # Style and explode of the parameters that are not written in the usual way
-    cookies: list = [],           # Names in `header` that are cookies
-    files: list = [],             # Parts of the body that are paths of files; `*` if all of it is one
-    security: list = [],          # Where the service wants its key
     trusted: bool = False,        # A person added this service
-    limits: dict = {},            # Keywords for `fetch`, such as `timeout` and `max_bytes`
+    request: dict = {},           # How to write it, as `api_schema` noted: body_type, encoding, cookies, files, security; `limits` for `fetch`
     **kwargs,                     # Arguments outside the groups, and metadata of no use here
 ) -> Any:                         # JSON of the answer, or `{"message": text}`
     "Make the HTTP request of a tool call. What goes wrong is told in a message and never raised."
     try:
         path, query = _sorted_out(url, path or {}, query or {}, accepted_queries, kwargs)
-        known = _identify(url, security)
+        known, encoding = _identify(url, request.get("security")), request.get("encoding", {})
         target, asked = _fill_path(url, path, encoding), _query_string({**query, **known["query"]}, encoding, "query")
-        sent = _body_parts(body, body_type, encoding, files, method.lower())
-        headers = {**_headers(header, cookies, known), **sent.pop("headers", {})}
+        sent = _body_parts(body, request.get("body_type"), encoding, request.get("files", []), method.lower())
+        headers = {**_headers(header, request.get("cookies", ()), known), **sent.pop("headers", {})}
         if asked: target += ("&" if "?" in target else "?") + asked
-        with _host_gate(url, trusted): return _answer(fetch(target, method, headers=headers, **sent, **{"timeout": 30, "max_bytes": 4 * 2**20, **limits}))
-    except (NetError, PolicyError, SpecError, TypeError, ValueError, AttributeError) as e: return {"message": f"{function_name} could not be called: {e}"}
+        with _host_gate(url, trusted): return _answer(fetch(target, method, headers=headers, **sent, **{**_LIMITS, **request.get("limits", {})}))
+    except (NetError, PolicyError, TypeError, ValueError, AttributeError) as e: return {"message": f"{function_name} could not be called: {e}"}

@@ -99,8 +99,8 @@ _PHRASES = (  # turns of speech that stand for one word
 )
 _FILLERS = set("""a an the of in on at to for with and or is are was were be been am there any some me my mine you your yours please can could would
     should will do does did i it its this that these those what how from by as into up out so now then also just too us we our they them their he she if when
-    here who whom has have had not right current currently today many much more most less least than over under each every again new about after before during while until since next both between through off only very well ok okay thanks thank hello hi let lets want
-    like need many both either one's use using make made see's""".split())
+    here who whom has have had not right current currently today many much more most less least than over under each every again new about after before
+    during while until since next both between through off only very well ok okay thanks thank hello hi let lets want like need either use using make made""".split())
 _CANON = {word: concept for table in (_VERBS, _NOUNS) for concept, words in table.items() for word in words.split()}
 _VERB_WORDS = {word for words in _VERBS.values() for word in words.split()}
 
@@ -153,6 +153,7 @@ _MARK = re.compile(r"⟦(\d+)⟧")
 
 def _begins_step(part: str, verbs: set) -> bool:
     "Does `part` begin with a verb, perhaps after a few fillers?"
+    if part.lstrip().startswith("⟦"): return False
     words = [w.lower() for w in re.findall(r"[^\W\d_]+", _phrased(part))]
     while words and (words[0] in _FILLERS or words[0] in ("finally", "first", "next", "lastly")): words.pop(0)
     return bool(words) and (_base(words[0]) in _VERB_WORDS or words[0] in verbs)
@@ -284,7 +285,7 @@ def _scores(step: _Step, tools: list, own: list = (), known: list = ()) -> list:
         name = set(_words(_name(tool)))
         shared = sum(book[w] / sqrt(spread[w] or 1) for w in said if w in book)
         nouns = name - _VAGUE if name & _VAGUE else ()
-        return (shared + len(name & said) / (len(name) or 1) + (shared and max(_fits(tool, things), _fits(tool, cameras) / 2))
+        return (shared + len(name & said) / (len(name) or 1) + (shared and max(_fits(tool, things), _fits(tool, cameras) * 0.75))
             - 2 * len(name & _STRONG - said) - 3 * bool(nouns and not nouns & said))
     return sorted(((score(t, b), t) for t, b in books), key=lambda pair: -pair[0])
 
@@ -295,7 +296,8 @@ def _fits(tool, things: list) -> float:
     if numbers > 2 and any(_plain(p.get("items")).get("type") in ("integer", "number") for _, p, _ in _fields(tool)): return 2.0
     return 1.0 if needs & {k for t in things for k in _THING_FITS.get(t.kind, ())} else 0.0
 
-_THING_FITS = {"code": ("id",), "url": ("url", "camera"), "uri": ("camera",), "path": ("image", "file"), "id": ("id",), "number": ("number",), "dotted": ("dotted",)}
+_THING_FITS = {"url": ("url", "camera"), "uri": ("camera",), "path": ("image", "file"), "id": ("id",), "code": ("id",), "number": ("number",),
+    "dotted": ("dotted",)}
 
 # %% ../../nbs/core/offline.ipynb #6a4dd565
 _KINDS = (  # (kind, pattern of the parameter's name); the first that fits
@@ -341,12 +343,16 @@ _CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, 
     kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
     broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone,
     microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""))
-_SAME = {"human": "person", "pedestrian": "person", "man": "person", "woman": "person", "ppl": "person", "folk": "person", "crowd": "person", "someone": "person", "anyone": "person", "nobody": "person", "somebody": "person", "anybody": "person", "bike": "bicycle", "cyclist": "bicycle",
-    "motorbike": "motorcycle", "ship": "boat", "ferry": "boat", "vessel": "boat", "yacht": "boat", "plane": "airplane", "lorry": "truck", "phone": "cell phone",
-    "sofa": "couch", "television": "tv", "automobile": "car", "tram": "train"}
-_GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "traffic": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
-_NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:more|fewer|less) than \w+|at (?:least|most) \w+|exactly \w+)\s+(?:the |different )?([^\W\d_]+)", re.I)
-_NOT_OBJECTS = {"object", "thing", "item", "image", "camera", "of", "frame", "picture", "photo", "file", "number", "it", "them", "all", "result", "each", "every", "time", "count", "detection"}
+_ALSO = {
+    "person": "human pedestrian man woman ppl folk crowd someone somebody anyone anybody nobody", "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist",
+    "motorcycle": "motorbike", "airplane": "plane", "truck": "lorry", "car": "automobile", "train": "tram", "cell phone": "phone", "couch": "sofa", "tv": "television",
+}
+_SAME = {word: name for name, words in _ALSO.items() for word in words.split()}
+_ROAD = ("car", "truck", "bus", "motorcycle")
+_GROUPS = {"vehicle": _ROAD, "traffic": _ROAD, "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
+_NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:more|fewer|less) than \w+|at (?:least|most) \w+"
+    r"|exactly \w+)\s+(?:the |different )?([^\W\d_]+)", re.I)
+_NOT_OBJECTS = set("object thing item image camera frame picture photo file number all result time count detection of it them each every".split())
 
 def _objects(text: str) -> list:
     "The things that `text` wants counted, as class names, in order."
@@ -368,14 +374,15 @@ def _amount(n, noun: str) -> str:
 
 # %% ../../nbs/core/offline.ipynb #6e25c422
 _IS_PICTURE = re.compile(rf"\.{_PICTURE}$", re.I)
-_BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach of\b|\b(?:this|that|these|those|same|last|latest|previous|earlier|first|the|each|every|both)\s+"
-    r"(?:\w+ )?(?:picture|image|frame|photo|snapshot|shot|one)s?\b|\bplot it\b|\b(?:these|those)\b", re.I)
+_BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach of\b"
+    r"|\b(?:this|that|these|those|same|last|latest|previous|earlier|first|the|each|every|both)\s+(?:\w+ )?(?:picture|image|frame|photo|snapshot|shot|one)s?\b|\bplot it\b|\b(?:these|those)\b", re.I)
 
+_NO_SOURCE = re.compile(r"\.(?:py|txt|csv|json|ya?ml|pt|onnx|pdf|log|md)$")
 _SEVERAL = re.compile(r"\b(?:pictures|images|frames|photos|snapshots|shots|them|these|those|ones)\b", re.I)
 
 def _sources(text: str) -> list:
     "The cameras, links and picture or video files that `text` names."
-    return list(dict.fromkeys(t.text for t in _things(text) if t.kind in ("uri", "url") or t.kind == "path" and not t.text.endswith((".py", ".txt", ".csv", ".json", ".pt"))))
+    return list(dict.fromkeys(t.text for t in _things(text) if t.kind in ("uri", "url") or t.kind == "path" and not _NO_SOURCE.search(t.text)))
 
 def _name_of(source: str) -> set:
     "The words by which people may call a camera."
@@ -425,7 +432,8 @@ def _pictures_in(result) -> list:
 def _brought(made: list, tools: list) -> list:
     "The pictures that calls brought, except those drawn by a plot."
     bringing = {_name(t) for t in tools if {"image", "capture", "download"} & set(_words(_name(t)))}
-    return list(dict.fromkeys(p.strip() for m in made if m.name in bringing and not m.error and "plot" not in _words(m.name) for p in _pictures_in(m.result)))
+    useful = [m for m in made if m.name in bringing and not m.error and "plot" not in _words(m.name)]
+    return list(dict.fromkeys(p.strip() for m in useful for p in _pictures_in(m.result)))
 
 def _earlier_pictures(talk: _Talk, several: bool = False) -> list:
     "The pictures of the latest turn that had any; with `several`, of all turns if that turn had but one."
@@ -445,14 +453,14 @@ def _shown_in(turn: list, tools: list) -> list:
 # %% ../../nbs/core/offline.ipynb #0bb41e8d
 def _capture_tool(talk: _Talk, source: str | None):
     "The tool that brings a picture from `source`, and its argument."
-    best = (0.0, None, None)
+    best, source = (0.0, None, None), source or ""
+    fits = {"camera": 3, "url": 2 * ("http" in source), "place": 1 * (":" not in source)} if source else {}
     for tool in talk.tools:
         words = _words(_name(tool))
         if "capture" not in words or "image" in {_kind(n, p, tool) for n, p in _params(tool).items() if n in _required(tool)}: continue
         if not source and not _required(tool): best = max(best, (0.5, tool, None), key=lambda b: b[0])
         for name, prop in _params(tool).items():
-            kind = _kind(name, prop, tool)
-            fit = {"camera": 3, "url": 2 if "http" in (source or "") else 0, "place": 1 if ":" not in (source or ":") else 0}.get(kind, 0) if source else 0
+            fit = fits.get(_kind(name, prop, tool), 0)
             if fit > best[0]: best = (fit, tool, name)
     return best[1:]
 
@@ -559,7 +567,8 @@ def _fill_choice(form, name, prop, required) -> list:
 
 def _fill_switch(form, name, prop, required) -> list:
     "True where the request speaks of the parameter, false where it speaks against it."
-    if name in ("on", "enabled", "active") and (found := re.search(r"\b(?:(on|enable|activate)|off|disable|deactivate)\b", form.step.text, re.I)): return [bool(found[1])]
+    found = re.search(r"\b(?:(on|enable|activate)|off|disable|deactivate)\b", form.step.text, re.I)
+    if name in ("on", "enabled", "active") and found: return [bool(found[1])]
     words = [w for w in _words(name) if w not in ("with", "use")]
     if not words or not set(words) <= set(_words(form.step.text)): return []
     return [not re.search(rf"\b(?:no|not|don't|without|never|off)\b[^,.]*\b{re.escape(re.split('_', name)[-1])}", form.step.text, re.I)]
@@ -587,14 +596,17 @@ def _conversation(talk: _Talk) -> list:
     return ([{"role": "system", "content": f"Camera: {', '.join(sources)}"}] if sources else []) + said[-8:]
 
 # %% ../../nbs/core/offline.ipynb #b12169c3
-_WANTED = {"url": ("url", "uri"), "email": ("email",), "file": ("path",), "id": ("id",), "dotted": ("dotted",), "date": ("date",), "command": ("quote",), "camera": ("uri", "url")}
+_WANTED = {  # the kinds of things that a kind of parameter takes
+    "url": ("url", "uri"), "email": ("email",), "file": ("path",), "id": ("id",), "dotted": ("dotted",), "date": ("date",), "command": ("quote",),
+    "camera": ("uri", "url"),
+}
 _PROPER = r"[A-ZÅÄÖÉØÆÜ][\w'’-]*(?:\s+(?!And\b|In\b|At\b)[A-ZÅÄÖÉØÆÜ][\w'’-]*)*"
 _PLACED = re.compile(rf"\b(?:in|at|for|from|near|of|to|on|around)\s+(?:the\s+)?({_PROPER}(?:(?:,\s*(?:and\s+)?|\s+and\s+){_PROPER})*)")
 _PLACED_LOW = re.compile(r"\b(?:in|at|for|from|near|around)\s+(?:the\s+)?([^\W\d_][\w'’-]+)")
 
 def _names(form: _Form, text: str) -> list:
     "Proper names in `text`: after a preposition, else any that does not begin the sentence."
-    enums = {str(v).lower() for p in _params(form.tool).values() for v in p.get("enum") or []}
+    enums = {str(v).lower() for _, prop, _ in _fields(form.tool) for v in prop.get("enum") or []}
     if found := _PLACED.search(text): names = re.split(r",\s*(?:and\s+)?|\s+and\s+", found[1])
     else: names = re.findall(rf"(?<=\s)({_PROPER})", text)
     names = names or [m for m in _PLACED_LOW.findall(text) if m not in _FILLERS and _concept(m) not in _vocabulary(form.tool)]
@@ -618,14 +630,20 @@ def _fill_text(form, name, prop, required) -> list:
     if kind == "object" and (found := _objects(step.text) or required and _objects(_before(talk))): return found
     if kind == "id" and (found := _find_ids(form)): return found
     if kind == "prompt": return [talk.request] if required else []
-    if "name" in name and (found := re.search(r"\b(?:called|named|name|as)\s+[\"'`]?([\w-]+)", step.text)) and found[1] not in _FILLERS: return [found[1]]
-    if kind in _WANTED and (found := form.take(*_WANTED[kind])) and (required or kind != "camera"): return form.use(found if kind == "url" else found[:1])
+    if "name" in name and (found := _CALLED.search(step.text)) and found[1] not in _FILLERS: return [found[1]]
+    if kind in _WANTED and (found := form.take(*_WANTED[kind])): return form.use(found if kind == "url" else found[:1])
     if not required: return _names(form, step.text)[:1] if kind in ("place", "query") else []
-    if kind == "command": return [m[1].strip(" .")] if (m := re.search(r"\b(?:run|execute)\s+(?:the command\s+)?(.+)", step.text, re.I | re.S)) else []
-    if kind in ("url", "id", "date", "dotted", "file", "email"): return []
-    quotes = form.take("quote")[:1]
-    by_kind = {"text": (lambda: _rest(form),)}.get(kind, (lambda: _names(form, step.text), lambda: _rest(form) if kind != "place" else [], lambda: _names(form, talk.request)))
-    return form.use(quotes) or next((found for find in by_kind if (found := find())), [])
+    if kind == "command": return [m[1].strip(" .")] if (m := _RUN.search(step.text)) else []
+    if kind in _WANTED: return []
+    return form.use(form.take("quote")[:1]) or next((found for find in _SEEKERS.get(kind, _SEEKERS["name"]) if (found := find(form))), [])
+
+_CALLED = re.compile(r"\b(?:called|named|name|as)\s+[\"'`]?([\w-]+)")
+_RUN = re.compile(r"\b(?:run|execute)\s+(?:the command\s+)?(.+)", re.I | re.S)
+_SEEKERS = {  # where to look for required text, the first that finds some
+    "text": (_rest,),
+    "place": (lambda form: _names(form, form.step.text), lambda form: _names(form, form.talk.request)),
+    "name": (lambda form: _names(form, form.step.text), _rest, lambda form: _names(form, form.talk.request)),
+}
 
 def _fill_picture(form, kind, required) -> list:
     if kind == "image": return _find_pictures(form.talk, form.step) if required or form.step.of("path") else []
@@ -654,7 +672,6 @@ _FILLERS_BY_TYPE = {"integer": _fill_number, "number": _fill_number, "boolean": 
 
 def _fill(form: _Form, name: str, prop: Mapping, required: bool) -> list:
     "The values that the request has for parameter `name`."
-    prop = _resolved(prop, form.tool)
     if "enum" in prop or "const" in prop: return _fill_choice(form, name, prop, required)
     if prop.get("type") == "object" and prop.get("properties"):
         if form.depth > 3: return []
@@ -671,8 +688,9 @@ def _resolved(prop: Mapping, tool) -> Mapping:
 def _fill_object(form: _Form, schema: Mapping) -> tuple:
     "The arguments for an object schema, and the list of values of the one that came with several."
     args, several = {}, (None, [])
-    properties, required = schema.get("properties") or {}, set(schema.get("required") or [])
-    named = {n: _named_value(form, n) for n, p in properties.items() if _resolved(p, form.tool).get("type", "string") == "string" and "enum" not in p}
+    properties = {name: _resolved(prop, form.tool) for name, prop in (schema.get("properties") or {}).items()}
+    required = set(schema.get("required") or [])
+    named = {n: _named_value(form, n) for n, p in properties.items() if p.get("type", "string") == "string" and not {"enum", "const"} & set(p)}
     for name in sorted(properties, key=lambda n: n not in required):
         values = [named[name]] if named.get(name) else _fill(form, name, properties[name], name in required)
         if not values and name in required: raise _Needs(missing=_spoken(name, properties[name]))
@@ -778,7 +796,8 @@ def _argument(made: _Made) -> str:
     return next((v for v in made.args.values() if isinstance(v, str) and _IS_PICTURE.search(v)), "")
 
 # %% ../../nbs/core/offline.ipynb #2c3f0341
-_UNSEEN = re.compile(r"\b(red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old|young)\s+(\w+)", re.I)
+_UNSEEN = re.compile(r"\b(red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old|young)"
+    r"\s+(\w+)", re.I)  # what a count of classes does not tell
 
 def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
     "One sentence a picture with what was asked for, and the sum where several pictures were counted."
@@ -786,27 +805,30 @@ def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
     good = [m for m in outcome.made if not m.error]
     lines = []
     for made in good:
-        counts = [(_number_of(n, made.result), n) for n in nouns] or [(n, str(name)) for name, n in made.result.items()]
+        counts = [(_number_of(n, made.result), n) for n in nouns] or [(n, str(name)) for name, n in made.result.items() if n]
         found = _listed([_amount(n, noun) for n, noun in counts]) if counts else "no objects"
         picture = _argument(made)
         lines.append(f"I count {found}{_in(_place_of(picture, talk))}." if picture else f"I count {found}.")
-    if unseen := [f"{m[1].lower()}" for m in _UNSEEN.finditer(outcome.step.text) if _objects(m[2])]: lines.append(f"I can't tell which are {_listed(unseen)}.")
+    unseen = [m[1].lower() for m in _UNSEEN.finditer(outcome.step.text) if _objects(m[2])]
+    if unseen: lines.append(f"I can't tell which are {_listed(unseen)}.")
     if len(good) > 1 and nouns: lines.append("In all " + _listed([_amount(sum(_number_of(n, m.result) for m in good), n) for n in nouns]) + ".")
     return lines
 
-def _say_result(outcome: _Outcome, made: _Made, talk: _Talk) -> str:
+def _say_result(made: _Made, talk: _Talk) -> str:
     "One sentence for a result that is not a count."
-    result, words = made.result, _words(made.name)
-    if isinstance(result, dict) and len(result) == 1 and isinstance(next(iter(result.values())), str):
-        result = next(iter(result.values()))
-    if isinstance(result, str):
-        lines = [line for line in result.splitlines() if line.strip()]
-        if len(lines) > 1: return f"{made.name} gave {len(lines)} lines:\n" + "\n".join(f"- {_brief(line, 160)}" for line in lines[:10]) + ("\n- ..." if len(lines) > 10 else "")
-        if not lines: return f"{made.name} found nothing."
-        if _IS_PICTURE.search(result) and "plot" in words: return f"The plot is in {result}."
-        if _IS_PICTURE.search(result) and "capture" in words: return f"I captured a frame{' of ' + _place_of(result, talk) if made.args else ''}: {result}."
-        return _sentence(_brief(result)) if " " in result else f"{made.name} gave {_brief(result)}."
-    return f"{made.name} gave {_brief(_pairs(result))}."
+    result = made.result
+    if isinstance(result, dict) and len(result) == 1 and isinstance(next(iter(result.values())), str): result = next(iter(result.values()))
+    return _say_text(made, result, talk) if isinstance(result, str) else f"{made.name} gave {_brief(_pairs(result))}."
+
+def _say_text(made: _Made, text: str, talk: _Talk) -> str:
+    lines, words = [line for line in text.splitlines() if line.strip()], _words(made.name)
+    if not lines: return f"{made.name} found nothing."
+    if len(lines) > 1:
+        shown = [f"- {_brief(line, 160)}" for line in lines[:10]] + ["- ..."] * (len(lines) > 10)
+        return "\n".join([f"{made.name} gave {len(lines)} lines:", *shown])
+    if _IS_PICTURE.search(text) and "plot" in words: return f"The plot is in {text}."
+    if _IS_PICTURE.search(text) and "capture" in words: return f"I captured a frame{' of ' + _place_of(text, talk) if made.args else ''}: {text}."
+    return _sentence(_brief(text)) if " " in text else f"{made.name} gave {_brief(text)}."
 
 def _pairs(result):
     "A flat dict as text: `car: 7, time of day: day`."
@@ -815,12 +837,15 @@ def _pairs(result):
 
 def _say(outcome: _Outcome, talk: _Talk) -> list:
     "What came of a goal, in sentences."
-    name = _name(outcome.tool)
-    if outcome.missing and (failed := [m for m in talk.turn if m.error == outcome.missing]): return [f"{failed[0].name} did not work: {_sentence(outcome.missing)}"]
-    if outcome.missing: return [f"For {name} I still need {outcome.missing}. Please name it."]
-    good, bad = [m for m in outcome.made if not m.error], [m for m in outcome.made if m.error]
-    told = _say_counts(outcome, talk) if good and all(_is_counts(m.result, outcome.tool) for m in good) else [_say_result(outcome, m, talk) for m in good]
-    return told + [f"{m.name} did not work: {_sentence(_brief(m.error))}" for m in bad]
+    failed = [m for m in talk.turn if m.error and m.error == outcome.missing]
+    if failed: return [_say_failure(failed[0])]
+    if outcome.missing: return [f"For {_name(outcome.tool)} I still need {outcome.missing}. Please name it."]
+    good = [m for m in outcome.made if not m.error]
+    counted = good and all(_is_counts(m.result, outcome.tool) for m in good)
+    told = _say_counts(outcome, talk) if counted else [_say_result(m, talk) for m in good]
+    return told + [_say_failure(m) for m in outcome.made if m.error]
+
+def _say_failure(made: _Made) -> str: return f"{made.name} did not work: {_sentence(_brief(made.error))}"
 
 # %% ../../nbs/core/offline.ipynb #de9c5625
 def _offer(talk: _Talk) -> str:
@@ -831,13 +856,15 @@ def _offer(talk: _Talk) -> str:
     firsts = [(_name(t), re.split(r"(?<=[.!?])\s|\n", (t["function"].get("description") or "").strip())[0]) for t in tools]
     lines = "\n".join(f"- `{name}`: {_brief(about, 100)}" if about else f"- `{name}`" for name, about in firsts[:6])
     more = f"\n- and {len(firsts) - 6} more" if len(firsts) > 6 else ""
-    return f"I can't tell what to do with that. I can call these tools:\n{lines}{more}\n\nName what you want in plain words, with the camera, file or numbers that it needs."
+    return (f"I can't tell what to do with that. I can call these tools:\n{lines}{more}\n\n"
+        "Name what you want in plain words, with the camera, file or numbers that it needs.")
 
 def _compared(outcomes: list, talk: _Talk) -> list:
     "Where most (or fewest) are, if that was asked."
     asked = re.search(r"\b(most|fewest|least|busiest|busier|more|fewer)\b", talk.request, re.I)
     noun = (_objects(talk.request) or ["object"])[0]
-    places = [(_number_of(noun, m.result), _place_of(_argument(m), talk)) for o in outcomes for m in o.made if not m.error and _is_counts(m.result, o.tool)]
+    counted = [m for o in outcomes for m in o.made if not m.error and _is_counts(m.result, o.tool)]
+    places = [(_number_of(noun, m.result), _place_of(_argument(m), talk)) for m in counted]
     if not asked or len(places) < 2: return []
     word = "Fewest" if asked[1].lower() in ("fewest", "least", "fewer") else "Most"
     best = (min if word == "Fewest" else max)(n for n, _ in places)
@@ -857,10 +884,11 @@ _CONDITIONS = (  # (pattern, comparison, the words for it); the first that fits.
     (rf"(?:\b(?:more than|over|above|exceeds?|greater than|higher than)|>)\s*{_N}\b", gt, "more than"),
     (rf"(?:\b(?:fewer than|less than|below|under|lower than)|<)\s*{_N}\b", lt, "fewer than"),
     (rf"\bexactly\s+{_N}\b", eq, "exactly"),
-    (r"()\b(?:no(?: more)?\s+(?!longer)\w+|nobody|no one|without (?:any )?\w+|(?:is|'s|are|gets|becomes) empty|(?:are|is|'s) gone|(?:has|have) left)\b", eq, "no"),
+    (r"()\b(?:no(?: more)?\s+(?!longer)\w+|nobody|no one|without (?:any )?\w+)\b", eq, "no"),
+    (r"()(?:(?:\b(?:is|are|gets|becomes)|'s) (?:empty|gone)|\b(?:has|have) left)\b", eq, "no"),
     (rf"\b(?:are|is|see|sees)\s+{_N}\s+(?!more|less)\w+", ge, "at least"),
 )
-_ALWAYS = re.compile(r"\bevery (?:time|minute|second|hour|look|\d+)|\beach time\b|\bregularly\b|\bkeep me (?:posted|informed)\b|\bhow many\b|\bperiodically\b", re.I)
+_ALWAYS = re.compile(r"\bevery (?:time|minute|second|hour|look|\d+)|\beach time\b|\b(?:regular|periodical)ly\b|\bkeep me (?:posted|informed)\b|\bhow many\b", re.I)
 _ONCE = re.compile(r"\bonce\b(?! (?:there|the|a|an|it|you)\b)|\b(?:then|and) (?:stop|end|quit)\b|\bone time\b|\bonly the first\b|\bjust one\b", re.I)
 
 @dataclass(frozen=True)
@@ -897,7 +925,8 @@ def _condition(text: str):
     for pattern, holds, words in _CONDITIONS:
         if found := re.search(pattern, text, re.I):
             noun = next(iter(_objects(text[found.start():]) or _objects(text)), "object" if words == "no" else "")
-            return _Condition(noun, holds, 1 if found[1].lower() in ("a", "an") else _number(found[1] or "0", "number"), words)
+            n = 1 if found[1].lower() in ("a", "an") else _number(found[1] or "0", "number")
+            return _Condition(noun, holds, n, words)
     nouns = [] if _ALWAYS.search(text) else _objects(text)
     return _Condition(nouns[0], ge, 1, "at least") if nouns else None
 
@@ -922,9 +951,9 @@ def _look(talk: _Talk, watch: tuple) -> tuple:
     told, holds = _judge(outcomes[0], talk)
     sent = [m for m in talk.turn if m.name == _name(sender)]
     told_before = any(told in _said(m) for m in talk.messages if _get(m, "role") in ("system", "developer"))
-    if holds and not sent and not told_before: return "", [_call(_name(sender), {_required(sender)[0]: told})]
+    if holds and not sent and not told_before: return "", [_call(_name(sender), dict.fromkeys(_required(sender)[:1], told))]
     stopped = [m for m in talk.turn if stopper and m.name == _name(stopper)]
-    if holds and stopper and not stopped and _ONCE.search(talk.request): return "", [_call(_name(stopper), {_required(stopper)[0]: id})]
+    if holds and stopper and not stopped and _ONCE.search(talk.request): return "", [_call(_name(stopper), dict.fromkeys(_required(stopper)[:1], id))]
     return f"{told} {'Notification sent.' if sent else 'Nothing new to report.'}", []
 
 def _what_to_look_at(talk: _Talk, tools: list):
@@ -1054,62 +1083,84 @@ class RequestError(ValueError):
     "A request that OpenAI would refuse. `body` is what it would answer."
     def __init__(self, message: str, param: str | None = None, code: str | None = None):
         super().__init__(message)
-        self.body = {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+        self.body = _error(message, "invalid_request_error", param, code)
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+def _error(message: str, kind: str, param=None, code=None) -> dict:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+_SAID = {  # code of a refusal: what is said
+    "missing_required_parameter": "Missing required parameter: '{where}'.",
+    "unknown_parameter": "Unknown parameter: '{where}'.",
+    "invalid_type": "Invalid type for '{where}': expected {wanted}.",
+    "invalid_value": "Invalid value for '{where}': {why}.",
+    "empty_array": "Invalid '{where}': empty array. Expected an array with minimum length 1.",
+    "array_above_max_length": "Invalid '{where}': array too long. Expected an array with maximum length {most}, but got an array with length {n} instead.",
+    "string_above_max_length": "Invalid '{where}': string too long. Expected a string with maximum length {most}, but got a string with length {n} instead.",
+    "invalid_function_parameters": "Invalid schema for function '{name}': {why}",
+    "unanswered": "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+        "The following tool_call_ids did not have response messages: {ids}",
+    "no_call": "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.",
+}
 _FIELDS = {  # what each object may hold
-    "request": """audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages metadata modalities model n
-        parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_retention reasoning_effort response_format safety_identifier seed
-        service_tier stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options moderation""",
+    "request": """audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages metadata modalities
+        model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key prompt_cache_retention reasoning_effort response_format
+        safety_identifier seed service_tier stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity
+        web_search_options""",
     "tool": "type function", "function": "name description parameters strict", "call": "id type function", "called": "name arguments",
     "system": "role content name", "developer": "role content name", "user": "role content name", "tool message": "role content tool_call_id",
     "assistant": "role content name refusal audio tool_calls function_call",
 }
-_FIELDS = {kind: set(names.split()) for kind, names in _FIELDS.items()}
-_PARTS = {"user": {"text", "image_url", "input_audio", "file"}, "assistant": {"text", "refusal"}}
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+_PARTS = {"user": ("text", "image_url", "input_audio", "file"), "assistant": ("text", "refusal")}
 
-def _need(ok, message: str, param=None, code=None):
-    if not ok: raise RequestError(message, param, code)
+def _need(ok, code: str, where: str, **more):
+    if not ok: raise RequestError(_SAID[code].format(where=where, **more), where, code)
 
 def _check_fields(thing, kind: str, where: str):
-    _need(isinstance(thing, dict), f"Invalid type for '{where}': expected an object, but got {type(thing).__name__} instead.", where, "invalid_type")
-    for key in thing: _need(key in _FIELDS[kind], f"Unknown parameter: '{where}.{key}'." if where else f"Unrecognized request argument supplied: {key}", f"{where}.{key}".lstrip("."), "unknown_parameter")
+    _need(isinstance(thing, dict), "invalid_type", where, wanted="an object")
+    known = _FIELDS[kind].split()
+    for key in thing: _need(key in known, "unknown_parameter", f"{where}.{key}".lstrip("."))
+
+def _check_list(thing, where: str, most: int = 10_000):
+    _need(isinstance(thing, list), "invalid_type", where, wanted="an array")
+    _need(thing, "empty_array", where)
+    _need(len(thing) <= most, "array_above_max_length", where, most=most, n=len(thing))
+
+def _check_text(text, where: str, most: int = 100_000_000, required: bool = True):
+    _need(text is not None or not required, "missing_required_parameter", where)
+    _need(text is None or isinstance(text, str), "invalid_type", where, wanted="a string")
+    _need(len(text or "") <= most, "string_above_max_length", where, most=most, n=len(text or ""))
 
 def _check_name(name, where: str):
-    _need(isinstance(name, str), f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    _need(len(name) <= 64, f"Invalid '{where}': string too long. Expected a string with maximum length 64, but got a string with length {len(name)} instead.", where, "string_above_max_length")
-    _need(_NAME.fullmatch(name), f"Invalid '{where}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'.", where, "invalid_value")
+    _check_text(name, where, 64)
+    _need(re.fullmatch(r"[a-zA-Z0-9_-]+", name), "invalid_value", where, why="string does not match pattern '^[a-zA-Z0-9_-]+$'")
 
 # %% ../../nbs/core/offline.ipynb #4f745c47
 def _check_tools(tools):
-    _need(isinstance(tools, list), "Invalid type for 'tools': expected an array.", "tools", "invalid_type")
-    _need(tools, "[] is too short - 'tools'", "tools", "empty_array")
-    _need(len(tools) <= 128, f"Invalid 'tools': array too long. Expected an array with maximum length 128, but got an array with length {len(tools)} instead.", "tools", "array_above_max_length")
+    _check_list(tools, "tools", 128)
     for i, tool in enumerate(tools):
         _check_fields(tool, "tool", f"tools[{i}]")
-        _need(tool.get("type") == "function", f"Invalid value: {tool.get('type')!r}. Supported values are: 'function'.", f"tools[{i}].type", "invalid_value")
+        _need(tool.get("type") == "function", "invalid_value", f"tools[{i}].type", why="the supported value is 'function'")
         _check_function(tool.get("function"), f"tools[{i}].function")
-    names = Counter(t["function"]["name"] for t in tools)
-    for name, n in names.items(): _need(n == 1, f"Invalid 'tools': there are {n} functions named {name!r}.", "tools", "duplicate_name")
+    for name, n in Counter(t["function"]["name"] for t in tools).items():
+        _need(n == 1, "invalid_value", "tools", why=f"{n} functions are named {name!r}")
 
 def _check_function(function, where: str):
-    _need(function is not None, f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
+    _need(function is not None, "missing_required_parameter", where)
     _check_fields(function, "function", where)
     _check_name(function.get("name"), f"{where}.name")
-    about = function.get("description", "")
-    _need(about is None or isinstance(about, str), f"Invalid type for '{where}.description': expected a string.", f"{where}.description", "invalid_type")
-    _need(len(about or "") <= 1024, f"Invalid '{where}.description': string too long. Expected a string with maximum length 1024, but got a string with length {len(about or '')} instead.", f"{where}.description", "string_above_max_length")
+    _check_text(function.get("description"), f"{where}.description", 1024, required=False)
     if "parameters" in function: _check_schema(function["parameters"], function["name"], f"{where}.parameters")
 
 def _check_schema(schema, name: str, where: str):
     from jsonschema import Draft202012Validator, SchemaError
-    def no(why): raise RequestError(f"Invalid schema for function '{name}': {why}", where, "invalid_function_parameters")
-    if not isinstance(schema, dict): no(f"schema must be an object, not {type(schema).__name__}.")
-    if schema.get("type") != "object": no(f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {json.dumps(schema.get('type'))}'.")
+    def need(ok, why): _need(ok, "invalid_function_parameters", where, name=name, why=why)
+    need(isinstance(schema, dict), f"schema must be an object, not {type(schema).__name__}.")
+    need(schema.get("type") == "object", f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {json.dumps(schema.get('type'))}'.")
     try: Draft202012Validator.check_schema(schema)
-    except SchemaError as e: no(e.message[:300])
+    except SchemaError as e: need(False, e.message[:300])
     for path, inner in _subschemas(schema, ()):
-        if inner.get("type") == "array" and "items" not in inner and "prefixItems" not in inner: no(f"In context={path}, array schema missing items.")
+        need(inner.get("type") != "array" or "items" in inner or "prefixItems" in inner, f"In context={path}, array schema missing items.")
 
 def _subschemas(schema, path: tuple) -> Iterator:
     "Every schema inside `schema`, with its path."
@@ -1126,77 +1177,77 @@ def check_messages(
     messages: list, # A conversation
 ):
     "Raise `RequestError` where the API would refuse this history: every tool call answered once, in its place, and all fields known."
-    _need(isinstance(messages, list), "Invalid type for 'messages': expected an array.", "messages", "invalid_type")
-    _need(messages, "[] is too short - 'messages'", "messages", "empty_array")
+    _check_list(messages, "messages")
     waiting = {}
     for i, msg in enumerate(messages):
         where = f"messages[{i}]"
-        _need(isinstance(msg, dict) and isinstance(msg.get("role"), str), f"Missing required parameter: '{where}.role'.", f"{where}.role", "missing_required_parameter")
+        _need(isinstance(msg, dict) and "role" in msg, "missing_required_parameter", f"{where}.role")
         role = msg["role"]
-        _need(role in ("system", "developer", "user", "assistant", "tool"), f"Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user', 'tool', and 'developer'.", f"{where}.role", "invalid_value")
+        _need(role in _ROLES, "invalid_value", f"{where}.role", why=f"{role!r} is none of {', '.join(_ROLES)}")
         _check_fields(msg, "tool message" if role == "tool" else role, where)
         if role == "tool": _check_answer(msg, waiting, where)
         else: _check_answered(waiting)
-        _check_content(msg, where)
-        if role == "assistant" and "tool_calls" in msg: waiting = _check_calls(msg["tool_calls"], where)
+        _check_content(msg, f"{where}.content")
+        if "tool_calls" in msg: waiting = _check_calls(msg["tool_calls"], f"{where}.tool_calls")
     _check_answered(waiting)
 
 def _check_answered(waiting: dict):
-    _need(not any(waiting.values()), "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
-        f"The following tool_call_ids did not have response messages: {', '.join(id for id, open in waiting.items() if open)}", "messages")
+    left = [id for id, open in waiting.items() if open]
+    _need(not left, "unanswered", "messages", ids=", ".join(left))
     waiting.clear()
 
 def _check_answer(msg, waiting: dict, where: str):
-    _need(waiting, "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.", f"{where}.role")
+    _need(waiting, "no_call", f"{where}.role")
     id = msg.get("tool_call_id")
-    _need(isinstance(id, str), f"Missing required parameter: '{where}.tool_call_id'.", f"{where}.tool_call_id", "missing_required_parameter")
-    _need(waiting.get(id), f"Invalid parameter: 'tool_call_id' of '{id}' not found in 'tool_calls' of previous message, or answered twice.", f"{where}.tool_call_id")
+    _check_text(id, f"{where}.tool_call_id")
+    _need(waiting.get(id), "invalid_value", f"{where}.tool_call_id", why=f"no call {id!r} waits for an answer: not found, or answered twice")
     waiting[id] = False
 
 # %% ../../nbs/core/offline.ipynb #c052d88a
 def _check_content(msg, where: str):
     content, role = msg.get("content"), msg["role"]
     if content is None:
-        spoke = role == "assistant" and (msg.get("tool_calls") or msg.get("refusal") or msg.get("function_call"))
-        _need(spoke, f"Invalid value for 'content': expected a string, got null. '{where}.content' is required for this role.", f"{where}.content", "invalid_type")
+        spoke = role == "assistant" and any(msg.get(key) for key in ("tool_calls", "refusal", "function_call", "audio"))
+        _need(spoke, "invalid_type", where, wanted="a string or an array, got null")
     elif isinstance(content, list):
-        _need(content, f"Invalid '{where}.content': empty array.", f"{where}.content", "empty_array")
-        for i, part in enumerate(content):
-            kind = part.get("type") if isinstance(part, dict) else None
-            _need(kind in _PARTS.get(role, {"text"}), f"Invalid value: '{kind}' at '{where}.content[{i}].type'.", f"{where}.content[{i}].type", "invalid_value")
-            _need(kind in part or kind == "refusal", f"Missing required parameter: '{where}.content[{i}].{kind}'.", f"{where}.content[{i}].{kind}", "missing_required_parameter")
-    else: _need(isinstance(content, str), f"Invalid type for '{where}.content': expected a string or an array.", f"{where}.content", "invalid_type")
+        _check_list(content, where)
+        for i, part in enumerate(content): _check_part(part, _PARTS.get(role, ("text",)), f"{where}[{i}]")
+    else: _check_text(content, where)
+
+def _check_part(part, kinds: tuple, where: str):
+    kind = part.get("type") if isinstance(part, dict) else None
+    _need(kind in kinds, "invalid_value", f"{where}.type", why=f"{kind!r} is none of {', '.join(kinds)}")
+    _need(kind in part, "missing_required_parameter", f"{where}.{kind}")
 
 def _check_calls(calls, where: str) -> dict:
     "Check the calls of an assistant message; the ids that now wait for an answer."
-    where += ".tool_calls"
-    _need(isinstance(calls, list), f"Invalid type for '{where}': expected an array.", where, "invalid_type")
-    _need(calls, f"Invalid '{where}': empty array. Expected an array with minimum length 1.", where, "empty_array")
+    _check_list(calls, where, 128)
     waiting = {}
     for i, call in enumerate(calls):
-        _check_fields(call, "call", f"{where}[{i}]")
-        _check_fields(call.get("function"), "called", f"{where}[{i}].function")
-        _check_name(call["function"].get("name"), f"{where}[{i}].function.name")
-        for key, value in (("id", call.get("id")), ("type", call.get("type")), ("function.arguments", call["function"].get("arguments"))):
-            _need(isinstance(value, str) and (value or key == "function.arguments"), f"Missing required parameter: '{where}[{i}].{key}'.", f"{where}[{i}].{key}", "missing_required_parameter")
-        _need(call["type"] == "function", f"Invalid value: '{call['type']}' at '{where}[{i}].type'.", f"{where}[{i}].type", "invalid_value")
-        _need(call["id"] not in waiting, f"Duplicate value for '{where}[{i}].id': '{call['id']}'.", f"{where}[{i}].id", "duplicate_id")
+        at = f"{where}[{i}]"
+        _check_fields(call, "call", at)
+        _check_fields(call.get("function"), "called", f"{at}.function")
+        _check_name(call["function"].get("name"), f"{at}.function.name")
+        _check_text(call["function"].get("arguments"), f"{at}.function.arguments")
+        _need(call.get("type") == "function", "invalid_value", f"{at}.type", why="the supported value is 'function'")
+        _check_text(call.get("id"), f"{at}.id")
+        _need(call["id"] and call["id"] not in waiting, "invalid_value", f"{at}.id", why=f"empty or duplicate id {call['id']!r}")
         waiting[call["id"]] = True
     return waiting
 
+# %% ../../nbs/core/offline.ipynb #1e1ca0e1
 def check_request(
     body: dict, # The JSON of a `POST /v1/chat/completions`
 ):
     "Raise `RequestError` where OpenAI would refuse `body`."
-    _need(isinstance(body, dict), "We could not parse the JSON body of your request: expected an object.")
     _check_fields(body, "request", "")
-    _need(isinstance(body.get("model"), str) and body["model"], "you must provide a model parameter", "model")
-    _need("messages" in body, "Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
+    _check_text(body.get("model") or None, "model")
+    _need("messages" in body, "missing_required_parameter", "messages")
     check_messages(body["messages"])
     if "tools" in body: _check_tools(body["tools"])
     for key in ("tool_choice", "parallel_tool_calls"):
-        _need(key not in body or "tools" in body, f"Invalid value for '{key}': '{key}' is only allowed when 'tools' are specified.", key)
-    _need("stream_options" not in body or body.get("stream"), "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
+        _need(key not in body or "tools" in body, "invalid_value", key, why="it is only allowed when 'tools' are specified")
+    _need("stream_options" not in body or body.get("stream"), "invalid_value", "stream_options", why="it is only allowed when 'stream' is enabled")
 
 # %% ../../nbs/core/offline.ipynb #42c6a9fb
 class OfflineServer:
@@ -1248,7 +1299,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError as e: return self._send(400, RequestError(f"We could not parse the JSON body of your request: {e}").body)
         try: answer = self.server_of.answer(body)
         except RequestError as e: return self._send(400, e.body)
-        except Exception as e: return self._send(500, {"error": {"message": f"{type(e).__name__}: {e}", "type": "server_error", "param": None, "code": None}})
+        except Exception as e: return self._send(500, _error(f"{type(e).__name__}: {e}", "server_error"))
         self._stream(answer) if body.get("stream") else self._send(200, answer.model_dump(mode="json", exclude_unset=True))
 
     def _send(self, status: int, body: dict):
@@ -1269,4 +1320,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 def _not_found(path: str) -> dict:
-    return {"error": {"message": f"Invalid URL ({path})", "type": "invalid_request_error", "param": None, "code": "not_found"}}
+    return _error(f"Invalid URL ({path})", "invalid_request_error", code="not_found")

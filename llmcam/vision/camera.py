@@ -13,6 +13,7 @@ import struct
 import weakref
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import import_module
@@ -23,7 +24,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from fastcore.basics import patch
 
 from ..core.net import NetError, check_url, fetch
-from ..core.policy import PolicyError, confine, current_policy, data_dir
+from ..core.policy import PolicyError, confine, current_policy, data_dir, gate, trusting
 from ..utils.file_manager import capture_path, safe_name, write_new
 from .stream import MAX_PIXELS, NETWORK, CameraError, StreamReader, decoder
 
@@ -321,16 +322,23 @@ def _modified(headers):
     except (ValueError, TypeError): return None
     return when if when <= _utc_now() else None
 
+def _vouched(uri, url):
+    "A block in which the host of `url` is trusted, if a person named the camera `uri` to the policy."
+    policy = current_policy()
+    if policy is None or uri not in policy.trusted: return nullcontext()
+    return gate(trusting(policy, urlsplit(url).netloc))
+
 _ENDLESS = " If it is a stream that never ends, name it mjpeg:<address>."
 
 # %% ../../nbs/vision/camera.ipynb #e9103116
 @camera_kind("snapshot")
 class SnapshotCamera:
     "An http(s) address that answers with one picture."
-    def __init__(self, uri, timeout): self.timeout, (self.url, self.auth) = timeout, _credentials(uri)
+    def __init__(self, uri, timeout): self.uri, self.timeout, (self.url, self.auth) = uri, timeout, _credentials(uri)
 
     def read(self):
-        try: reply = fetch(self.url, auth=self.auth, timeout=self.timeout, max_bytes=_MAX_BYTES)
+        try:
+            with _vouched(self.uri, self.url): reply = fetch(self.url, auth=self.auth, timeout=self.timeout, max_bytes=_MAX_BYTES)
         except PolicyError: raise
         except NetError as e: raise CameraError(f"{e}{_ENDLESS if re.search('did not answer|more than the', str(e)) else ''}") from e
         if reply.status != 200: raise CameraError(f"{_public(self.url)} answered with status {reply.status}")
@@ -373,7 +381,7 @@ class _StreamCamera:
 
     def read(self):
         image, when, _ = self.reader.read()
-        return image, datetime.fromtimestamp(when, timezone.utc), None
+        return image.copy(), datetime.fromtimestamp(when, timezone.utc), None  # the next caller gets the same array
 
     def close(self): self.reader.close()
 
@@ -417,7 +425,7 @@ def _kind_class(name):
 
 def _default_place(uri):
     rest = uri.partition(":")[2] if _SCHEME.match(uri) else uri
-    return urlsplit(uri).hostname or safe_name(rest.partition("?")[0])
+    return urlsplit(rest if "://" in rest else uri).hostname or safe_name(uri if rest.isdigit() else rest.partition("?")[0])
 
 # %% ../../nbs/vision/camera.ipynb #ff91b972
 class Camera:

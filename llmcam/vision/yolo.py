@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from urllib.request import getproxies
 
@@ -51,7 +52,8 @@ class Detections:
 def _painters(width, height):
     "Supervision's box and label painters for a picture of this size."
     import supervision as sv
-    thick, scale = max(1, sv.calculate_optimal_line_thickness((width, height)) - 1), .6 * sv.calculate_optimal_text_scale((width, height))
+    thick = max(1, sv.calculate_optimal_line_thickness((width, height)) - 1)
+    scale = .6 * sv.calculate_optimal_text_scale((width, height))
     return sv.BoxAnnotator(thickness=thick), sv.LabelAnnotator(text_scale=scale, text_thickness=1, text_padding=3)
 
 @patch
@@ -149,21 +151,24 @@ def _is_online(host="github.com", timeout=4.0):
     return True
 
 # %% ../../nbs/vision/yolo.ipynb #3ca90ce3
-_WAYS_OUT = "Either connect to the internet once, or set LLMCAM_YOLO (or weights=) to the path of a weights file that you have, or use weights='sample' for pictures of sample:harbour."
+_WAYS_OUT = (
+    "Either connect to the internet once, or set LLMCAM_YOLO (or weights=) to the path of a weights file that you have, "
+    "or use weights='sample' for pictures of sample:harbour.")
 
 def _download(name, online=_is_online):
     "Let ultralytics fetch its weights called `name` into our cache, whole or not at all."
     downloads, target = _ultralytics().utils.downloads, cache_dir() / name
     if target.is_file(): return target
-    if name not in downloads.GITHUB_ASSETS_NAMES: raise DetectorError(f"There is no weights file {name}, and ultralytics offers none of this name. {_WAYS_OUT}")
-    if not online(): raise DetectorError(f"The detector needs {name} once, and it cannot be downloaded: no connection to github.com. {_WAYS_OUT}")
-    try:
-        with _hushed(): downloads.attempt_download_asset(target, progress=False, retry=1)
-    except Exception as e: raise DetectorError(f"Downloading {name} failed: {e}. {_WAYS_OUT}") from e
-    finally:
-        for part in cache_dir().glob(f".{name}.*.part"): part.unlink(missing_ok=True)
-    if not target.is_file(): raise DetectorError(f"Downloading {name} failed. {_WAYS_OUT}")
-    return target
+    if name not in downloads.GITHUB_ASSETS_NAMES:
+        raise DetectorError(f"There is no weights file {name}, and ultralytics offers none of this name. {_WAYS_OUT}")
+    if not online():
+        raise DetectorError(f"The detector needs {name} once, and it cannot be downloaded: no connection to github.com. {_WAYS_OUT}")
+    with TemporaryDirectory(dir=cache_dir(), prefix="fetch-") as folder:
+        fetched = Path(folder) / name
+        try:
+            with _hushed(): downloads.attempt_download_asset(fetched, progress=False, retry=1)
+            return fetched.replace(target)
+        except Exception as e: raise DetectorError(f"Downloading {name} failed: {e}. {_WAYS_OUT}") from e
 
 def _weights_path(weights):
     "The file that `weights` means."
@@ -184,7 +189,8 @@ class Detector:
         try:
             with _hushed(): self.model = _ultralytics().YOLO(str(path))
             self.classes = tuple(self.model.names.values())
-        except Exception as e: raise DetectorError(f"{path} is not a YOLO weights file that ultralytics can load: {e}. {_WAYS_OUT}") from e
+        except Exception as e:  # of whatever kind a broken file provokes in torch
+            raise DetectorError(f"{path} is not a YOLO weights file that ultralytics can load: {e}. {_WAYS_OUT}") from e
 
     def __repr__(self): return f"Detector({self.path.name}, {len(self.classes)} classes)"
 
@@ -214,19 +220,18 @@ def load_detector(
         return detector
 
 # %% ../../nbs/vision/yolo.ipynb #870cbd7d
-def _source_of(image):
-    "The camera that a picture says it comes from."
-    from llmcam.vision.camera import CameraError, Frame
-    if not isinstance(image, (str, Path)): return getattr(image, "source", "")
-    try: return Frame.load(image).source
-    except (CameraError, OSError): return ""
+_PLAIN = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # ultralytics would follow a .txt as a list of addresses
 
-def _picture(image):
-    "What ultralytics is given: the path of a file that is there, or a BGR array."
-    if not isinstance(image, (str, Path)): return _bgr(getattr(image, "image", image))
+def _opened(image):
+    "The picture as ultralytics takes it, and the camera that it says it comes from."
+    from llmcam.vision.camera import CameraError, Frame
+    if not isinstance(image, (str, Path)): return _bgr(getattr(image, "image", image)), getattr(image, "source", "")
     path = Path(image)
     if not path.is_file(): raise DetectorError(f"There is no picture {image}. Capture one first, or choose one of list_image_files.")
-    return str(path)
+    try: frame = Frame.load(path)
+    except (CameraError, OSError) as e: raise DetectorError(f"{image} cannot be read as a picture: {e}") from e
+    plain = path.suffix.lower() in _PLAIN and "*" not in str(path)
+    return str(path) if plain else _bgr(frame.image), frame.source
 
 # %% ../../nbs/vision/yolo.ipynb #111e73ae
 def detect(
@@ -236,13 +241,12 @@ def detect(
 ) -> Detections:
     "Find the objects in a picture. Raises `DetectorError` if there is no picture or no detector."
     if not 0 <= conf <= 1: raise DetectorError(f"conf is {conf}; it is a certainty from 0 to 1, such as 0.25.")
-    source = _picture(image)
-    if not weights and not os.environ.get("LLMCAM_YOLO") and _source_of(image).startswith("sample:"): weights = "sample"
+    picture, source = _opened(image)
+    weights = weights or os.environ.get("LLMCAM_YOLO") or ("sample" if source.startswith("sample:") else None)
     detector = load_detector(weights)
-    try: found = detector.predict(source, conf)
-    except (FileNotFoundError, ValueError, OSError) as e: raise DetectorError(f"{image} cannot be read as a picture: {e}") from e
-    boxes = found.boxes.numpy() if found.boxes is not None else None
-    if boxes is None: raise DetectorError(f"{detector.path.name} finds no boxes; use weights for detection.")
+    found = detector.predict(picture, conf)
+    if found.boxes is None: raise DetectorError(f"{detector.path.name} finds no boxes; use weights for detection.")
+    boxes = found.boxes.cpu().numpy()
     return Detections([found.names[int(c)] for c in boxes.cls], boxes.xyxy, boxes.conf, _bgr(found.orig_img), detector.classes)
 
 # %% ../../nbs/vision/yolo.ipynb #c22b53c2
