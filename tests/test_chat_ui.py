@@ -130,6 +130,9 @@ def test_long_and_empty_messages_are_refused(visit):
         assert client.post("/chat", data={"text": "  "}).status_code == 422
         assert client.post("/chat", data={"text": "x" * 9000}).status_code == 422
         assert client.post("/chat", data={"text": "x" * 100_000}).status_code == 413
+        assert client.post("/chat", files={"text": b"a file"}).status_code == 422
+        assert client.post("/chat", content=b"\xff\x00%%%", headers={"content-type": "multipart/form-data; boundary=x"}).status_code in (400, 422)
+        assert client.post("/chat", json={"text": "Hi"}).status_code == 422
         assert client.post("/chat", content=(chunk for chunk in (b"text=", b"x"))).status_code == 411
 
 
@@ -152,6 +155,7 @@ def test_a_conversation_over_the_socket(visit):
         assert [item["kind"] for item in shown.values()] == ["user", "call", "model"]
         assert "&lt;b&gt;" in said["html"] and "take_picture" in call["html"] and str(data_dir()) not in call["html"]
         assert 'src="/data/cap_1.jpg"' in call["html"] and 'src="/data/cap_1.jpg"' in answer["html"]
+        with listen(client, url, after="9" * 5000) as socket: assert json.loads(socket.recv(timeout=10))["items"], "nonsense is the beginning"
         with listen(client, url, after=items[0]["seq"]) as socket: missed = json.loads(socket.recv(timeout=10))["items"]
         assert [item["seq"] for item in missed] == sorted(item["seq"] for item in missed) and missed[-1]["kind"] in ("model", "panel")
         assert client.get("/").text.count('src="/data/cap_1.jpg"') == 2, "and a page that comes later shows the same"

@@ -1,5 +1,5 @@
 "Whatever a model, a tool or a person does, every tool call gets one tool message and the history stays one that the API takes."
-import asyncio, contextvars, dataclasses, datetime, decimal, enum, itertools, json, pathlib, random, threading, time, uuid
+import asyncio, contextvars, dataclasses, datetime, decimal, enum, itertools, json, pathlib, random, subprocess, sys, threading, time, uuid
 from types import SimpleNamespace as NS
 
 import numpy as np
@@ -423,3 +423,20 @@ def test_fuzzed_calls():
         check_messages(json.loads(json.dumps(msgs)))
         json.dumps(msgs, ensure_ascii=False).encode()
         made += len(calls)
+
+
+def test_a_program_that_ends_lets_a_running_tool_end():
+    "Python aborts the process when it stops a daemon thread inside a C++ library (the detector in a watch, say)."
+    script = """
+import threading, time
+from llmcam.core import fc
+begun = threading.Event()
+def slow():
+    begun.set(); time.sleep(0.5); print("ended", flush=True)
+fc._in_thread(slow, lambda *outcome: None)
+begun.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
+    weak = subprocess.run([sys.executable, "-c", script + "import atexit; atexit.unregister(fc._settle)"], capture_output=True, text=True, timeout=60)
+    assert weak.stdout == ""

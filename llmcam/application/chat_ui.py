@@ -705,12 +705,17 @@ def page(self: Site, sess, req: Request):
             Div(_top(self), main, _side(self, talk), cls="shell"), *_overlays())
 
 # %% ../../nbs/application/chat_ui.ipynb #a835f777
+async def _field(req, name):
+    "A text field of a form; empty if it is missing, or a file."
+    value = (await req.form()).get(name)
+    return value.strip() if isinstance(value, str) else ""
+
 @patch
 async def chat(self: Site, sess, req: Request):
     "Take a message."
     talk = self.talk(sess.get("id"))
     if not talk: return PlainTextResponse("This conversation has ended. Reload the page.", 404)
-    text = str((await req.form()).get("text") or "").strip()
+    text = await _field(req, "text")
     if not 0 < len(text) <= 8000: return PlainTextResponse("Write between 1 and 8,000 characters.", 422)
     if not talk.say(text): return PlainTextResponse("Still answering. Wait for the answers to what you said before.", 429)
     return PlainTextResponse("", 202)
@@ -719,7 +724,7 @@ async def chat(self: Site, sess, req: Request):
 async def stop(self: Site, sess, req: Request):
     "Stop a watch."
     talk = self.talk(sess.get("id"))
-    stream = talk and _running(talk.session).get(str((await req.form()).get("watch")))
+    stream = talk and _running(talk.session).get(await _field(req, "watch"))
     if not stream: return PlainTextResponse("There is no such watch.", 404)
     stream.stop()
     await asyncio.to_thread(stream.join, 3)
@@ -758,7 +763,7 @@ async def events(self: Site, ws: WebSocket):
     if not talk or ws.query_params.get("feed") != talk.feed.id: return await ws.close(4404)
     if talk.feed.pages >= 16: return await ws.close(4429)
     after = ws.query_params.get("after", "0")
-    seen, first, wake, loop = (int(after) if after.isdecimal() else 0, None), True, asyncio.Event(), asyncio.get_running_loop()
+    seen, first, wake, loop = (int(after) if re.fullmatch("[0-9]{1,15}", after) else 0, None), True, asyncio.Event(), asyncio.get_running_loop()
     def on_change():
         with suppress(RuntimeError): loop.call_soon_threadsafe(wake.set)
     gone = asyncio.create_task(_closed(ws))

@@ -20,7 +20,8 @@ from ..core.policy import data_dir, get_policy, trusting
 def _console(stream):
     from rich.console import Console
     if hasattr(stream, "reconfigure"): stream.reconfigure(errors="replace")
-    return Console(file=stream, highlight=False, soft_wrap=True, emoji=False, markup=False, force_jupyter=False)
+    terminal = stream in (sys.__stdout__, sys.__stderr__) and stream.isatty()
+    return Console(file=stream, highlight=False, soft_wrap=True, emoji=False, markup=False, force_jupyter=False, force_terminal=terminal)
 
 def plain(
     text,      # Text from anybody

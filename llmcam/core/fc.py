@@ -8,7 +8,7 @@ __all__ = ['form_msg', 'form_msgs', 'print_msg', 'print_msgs', 'fn_name', 'fn_ar
            'ToolFinished', 'Final', 'complete', 'stream', 'acomplete', 'astream', 'Conversation']
 
 # %% ../../nbs/core/fc.ipynb #2aea1feb
-import asyncio, contextvars, datetime, importlib, inspect, json, os, re, sys, threading, time, uuid
+import asyncio, atexit, contextvars, datetime, importlib, inspect, json, os, re, sys, threading, time, uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -254,13 +254,26 @@ def _lesson(e: BaseException) -> str:
     return _scalar(_cut(f"{kind}{e}", 2000))
 
 # %% ../../nbs/core/fc.ipynb #3398efa6
+_working, _ending = set(), threading.Event()  # threads that run a tool; is the program coming to its end?
+
 def _in_thread(func, done):
     "Run `func()` in a daemon thread that has our context variables; hand `(value, error)` to `done`."
     def work():
         try: outcome = func(), None
         except BaseException as e: outcome = None, e
+        finally: _working.discard(thread)
         done(*outcome)
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True, name="llmcam-tool").start()
+    if _ending.is_set(): return
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True, name="llmcam-tool")
+    _working.add(thread)
+    thread.start()
+
+@atexit.register
+def _settle(seconds=2.0):
+    "Let running tools end with the program: Python aborts when it stops a daemon thread inside a C++ library, such as a detector."
+    end = time.monotonic() + seconds
+    _ending.set()
+    for thread in list(_working): thread.join(max(0.0, end - time.monotonic()))
 
 def _finish(value):
     "The value of a coroutine, in a thread of its own where an event loop runs already."
