@@ -321,7 +321,7 @@ _Person = namedtuple("_Person", "height coat legs skin hair long bag")
 def _person(*key):
     "Someone in particular."
     r = _rng(*key)
-    return _Person(r.uniform(1.62, 1.9), _pick(r, _COATS), _pick(r, _LEGS), _pick(r, _SKINS), _pick(r, _HAIRS), r.random() < .35, r.random() < .4)
+    return _Person(r.uniform(1.75, 2.05), _pick(r, _COATS), _pick(r, _LEGS), _pick(r, _SKINS), _pick(r, _HAIRS), r.random() < .35, r.random() < .4)
 
 # %% ../../nbs/vision/sample.ipynb #35eaadcc
 _COAT = ((-.075, .82), (.075, .82), (.09, .62), (.085, .45), (-.085, .45), (-.095, .64))  # sideways and up, in body heights
@@ -359,8 +359,8 @@ _Place = namedtuple("_Place", "seed view bays walks fairways slant")
 
 def _view_of(r, seed, width, height):
     "Where the camera hangs."
-    if seed == _HARBOUR: lift, pitch, zoom, mirror = 9.8, .150, .94, 1
-    else: lift, pitch, zoom, mirror = r.uniform(8.4, 10.4), r.uniform(.13, .165), r.uniform(.88, 1.02), _pick(r, (1, -1))
+    if seed == _HARBOUR: lift, pitch, zoom, mirror = 9.8, .150, 1.0, 1
+    else: lift, pitch, zoom, mirror = r.uniform(8.4, 10.4), r.uniform(.13, .165), r.uniform(.94, 1.06), _pick(r, (1, -1))
     return _View(width, height, zoom * width, lift, pitch + .28 * (height / width - .5625), mirror)
 
 @lru_cache(16)
@@ -372,7 +372,7 @@ def _place_of(seed, size):
     count = int(2 * (view.half(30) - 1.2) / wide)
     bays = tuple((i - (count - 1) / 2) * wide + shift for i in range(count))
     near = float(_rays(view, view.height - 1, view.height)[1][0, 0]) + .5
-    walks = (min(max(20.6, near), 22.0), _pick(r, (1, -1)), 17.0), (38.0, 1, 11.0), (41.6, -1, 13.0)
+    walks = (min(max(20.6, near), 22.0), _pick(r, (1, -1)), 17.0), (r.uniform(39.6, 41), _pick(r, (1, -1)), 7.0)
     fairways = (
         (r.uniform(58, 62), 3.4, 23.0, ("sail", "motor", "fishing")),
         (r.uniform(84, 92), -4.6, 25.0, ("motor", "sail", "fishing", "sail")),
@@ -450,15 +450,14 @@ def _passing(place, t, row, key, z, speed, every, chance):
 def _boats(place, t):
     "The boats in sight."
     for row, (z, speed, every, kinds) in enumerate(place.fairways):
-        for n, x in _passing(place, t, row, 6, z, speed, every, .62):
+        for n, x in _passing(place, t, row, 6, z, speed, every, .55):
             kind = _pick(_rng(place.seed, 7, row, n), kinds)
             yield _Thing("boat", kind, (place.seed, 8, row, n), x, z, 0.0 if speed > 0 else math.pi)
 
 def _people(place, t):
     "The people in sight."
     for row, (z, toward, every) in enumerate(place.walks):
-        pace = 1.25 + .1 * row
-        for n, x in _passing(place, t, row, 9, z, toward * pace, every, .55):
+        for n, x in _passing(place, t, row, 9, z, toward * 1.35, every, .55):
             yield _Thing("person", toward, (place.seed, 10, row, n), x, z + _rng(place.seed, 11, row, n).uniform(-.3, .3), 0.0, abs(x + 99))
 
 # %% ../../nbs/vision/sample.ipynb #32bfebe3
@@ -763,7 +762,7 @@ def _draw(canvas, thing, own):
     _draw_mesh(canvas, _car_mesh(thing.kind, _pick(_rng(*thing.key), _PAINTS)), thing.x, 0, thing.z, thing.heading, own)
 
 # %% ../../nbs/vision/sample.ipynb #fa631f0b
-_LEAST, _SHOWN = 8, .3  # a thing that shows fewer pixels than 8 in a direction, or less than 30 percent of itself, is not counted
+_SHOWN, _LEAST, _AT_EDGE = .3, 8, 14  # the part of itself that a thing must show; its least pixels; the same at the edge of the picture
 
 def _box_of(canvas, own, drawn):
     "The box of what is still seen of object `own`, of which `drawn` pixels were painted; None when too little is left."
@@ -774,7 +773,7 @@ def _box_of(canvas, own, drawn):
     inside = (min(x1, width) - max(x0, 0)) / max(x1 - x0, 1) * (min(y1, height) - max(y0, 0)) / max(y1 - y0, 1)
     if not len(xs) or len(xs) < _SHOWN * drawn / max(inside, .01): return None
     box = left + int(xs.min()), top + int(ys.min()), left + int(xs.max()) + 1, top + int(ys.max()) + 1
-    return box if min(box[2] - box[0], box[3] - box[1]) >= _LEAST else None
+    return box if min(box[2] - box[0], box[3] - box[1]) >= (_LEAST if inside > .98 else _AT_EDGE) else None
 
 # %% ../../nbs/vision/sample.ipynb #8cd7cbd7
 def _paint(canvas, things, drawn):
