@@ -37,6 +37,7 @@ def pytest_configure(config):
     socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = guarded_connect, guarded_connect_ex, guarded_lookup
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     "Notebooks spread over the workers one by one; the tests of any other file stay together, so that its fixtures are made once."
     for item in items:

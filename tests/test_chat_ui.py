@@ -172,7 +172,7 @@ def test_pictures_are_served_to_their_conversation_only(visit):
         assert mine.get("/data/cap_1.jpg", headers={"range": "bytes=0-3"}).status_code == 206
         assert mine.head("/data/cap_1.jpg").status_code == 200
         assert other.get("/data/cap_1.jpg").status_code == 404
-        (data_dir() / "cap_1.jpg").write_text("<script>alert(1)</script>")
+        next(data_dir().rglob("cap_1.jpg")).write_text("<script>alert(1)</script>")
         assert mine.get("/data/cap_1.jpg").status_code == 404, "not an image any more"
 
 
@@ -194,10 +194,13 @@ def raw_status(client, url, method, path, headers):
 def test_no_path_leads_out(visit, tmp_path, method):
     from PIL import Image
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.jpg")
-    data_dir(); (data_dir() / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    (data_dir() / "notes.txt").write_text("secret"); (data_dir() / "page.jpg").write_text("<html>")
-    with answering() as (url, _):
+    with answering() as (url, manager):
         client = visit(url)
+        [session_id] = manager
+        folder = Path(manager[session_id].policy.data)
+        folder.mkdir(parents=True)
+        (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+        (folder / "notes.txt").write_text("secret"); (folder / "page.jpg").write_text("<html>")
         for path in PATHS:
             for headers in ({}, {"range": "bytes=0-"}):
                 assert (status := raw_status(client, url, method, path, headers)) in (400, 404), f"{path!r} gave {status}"

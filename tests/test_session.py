@@ -6,9 +6,9 @@ import pytest
 
 from llmcam.application import session as S
 from llmcam.application.session import *
-from llmcam.core.fc import form_msg
+from llmcam.core.fc import fn_exec, form_msg
 from llmcam.core.fn_to_schema import function_schema
-from llmcam.core.offline import OfflineServer, ScriptedModel, check_messages
+from llmcam.core.offline import OfflineModel, OfflineServer, ScriptedModel, check_messages
 from llmcam.core.policy import ToolPolicy
 from llmcam.utils.notification import StreamThread
 
@@ -428,3 +428,14 @@ def test_the_program_ends_with_watches_running(tmp_path):
             "[s.start_stream([form_msg('user', 'watch')]) for _ in range(5)]\nprint('up')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0 and done.stdout == "up\n" and done.stderr == ""
+
+
+def test_under_the_web_policy_each_session_has_files_of_its_own():
+    manager = SessionManager(client=OfflineModel(), policy=ToolPolicy.web())
+    anna, ben = (manager[manager.init_session()] for _ in range(2))
+    anna.chat("Capture sample:harbour?t=30")
+    call = {"id": "call_1", "type": "function", "function": {"name": "list_image_files", "arguments": "{}"}}
+    assert ".jpg" in fn_exec(call, anna.tools, anna.policy) and ".jpg" not in fn_exec(call, ben.tools, ben.policy)
+    assert anna.id not in anna.policy.data
+    shared = SessionManager(client=OfflineModel(), policy=ToolPolicy())  # the weak variant: one folder for all
+    assert shared[shared.init_session()].policy.data is None

@@ -31,7 +31,7 @@ from starlette.responses import PlainTextResponse
 
 import llmcam.application
 from ..core.fc import Final, TextDelta, ToolFinished, ToolStarted
-from ..core.policy import ToolPolicy, data_dir
+from ..core.policy import ToolPolicy, data_dir, gate
 from .session import SessionManager, default_manager
 
 # %% ../../nbs/application/chat_ui.ipynb #0b1ff703
@@ -416,6 +416,11 @@ class Talk:
     @property
     def session(self): return _session(self.manager, self.session_id)
 
+    @property
+    def files(self):
+        "For a `with` block in which the data directory is the folder of this session."
+        return gate(self.session.policy if self.session else ToolPolicy.web())
+
 # %% ../../nbs/application/chat_ui.ipynb #bde2ddec
 @patch
 def show(self: Talk,
@@ -425,7 +430,7 @@ def show(self: Talk,
 ) -> str:                    # Key of the element
     "Post an element to the conversation."
     key = key or f"i{next(self._keys)}"
-    self.feed.post(key, component(key), kind)
+    with self.files: self.feed.post(key, component(key), kind)
     return key
 
 @patch
@@ -494,7 +499,7 @@ def _result(event):
 def on_finished(self: Talk, event):
     key, since = self._calls.pop(event.call_id, (None, time.time()))
     result = _result(event)
-    names = [*find_pictures(result), *_drawn(event.arguments, since)]
+    with self.files: names = [*find_pictures(result), *_drawn(event.arguments, since)]
     self.pictures.update(dict.fromkeys(names))
     self.show(lambda key: ToolCard(event.name, event.arguments, result, event.seconds, bool(event.error), names, key), "call", key)
     self.refresh()
@@ -738,9 +743,11 @@ _PICTURE_HEADERS = {"Cache-Control": "private, no-cache", "Content-Security-Poli
 def picture(self: Site, sess, name: str):
     "Serve a picture of this conversation."
     talk = self.talk(sess.get("id"))
-    known = talk and name in talk.pictures and data_picture(data_dir() / name) == name
+    if not talk: return PlainTextResponse("There is no such conversation.", 404)
+    with talk.files:
+        path = data_dir().resolve() / name
+        known = name in talk.pictures and data_picture(path) == name
     if not known: return PlainTextResponse("There is no such picture in this conversation.", 404)
-    path = data_dir().resolve() / name
     return FileResponse(path, media_type=image_type(path), headers=_PICTURE_HEADERS)
 
 # %% ../../nbs/application/chat_ui.ipynb #775f35b2

@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableM
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, copy_context
 from copy import deepcopy
+from dataclasses import replace
+from hashlib import sha256
 from threading import Lock, RLock
 from typing import Optional
 from uuid import uuid4
@@ -25,7 +27,7 @@ from weakref import WeakValueDictionary
 from fastcore.basics import patch
 from ..core.fc import *
 from ..core.fn_to_schema import *
-from ..core.policy import current_policy
+from ..core.policy import ToolPolicy, current_policy
 from ..vision.camera import *
 from ..vision.ytlive import *
 from ..vision.gpt4v import *
@@ -80,6 +82,13 @@ class Session:
 
     @property
     def outbox(self) -> list: return list(self._outbox or ())
+
+    @property
+    def policy(self) -> ToolPolicy:
+        "What its tools may do. Where the manager keeps a model to its data, each session has a folder of its own for them."
+        policy = self.manager.policy
+        if policy is None or policy.files == "any" or policy.data: return policy
+        return replace(policy, data=str(data_dir(shared=True) / "sessions" / sha256(self.id.encode()).hexdigest()[:16]))
 
 # %% ../../nbs/application/session.ipynb #d97e6601
 _managers: WeakValueDictionary = WeakValueDictionary()  # Managers by the name that tools carry
@@ -395,7 +404,7 @@ def _add_stream(self: Session, noti_id, tools, messages, every):
         if self.id not in manager: raise UnknownSession("This session has been removed.")
         self._make_room()
         stream = self.streams[noti_id] = StreamThread(noti_id, tools, messages, interval=interval, client=manager.client,
-                                                      model=manager.model, policy=manager.policy)
+                                                      model=manager.model, policy=self.policy)
         stream.start()
 
 # %% ../../nbs/application/session.ipynb #ce7c7a2a
@@ -479,7 +488,7 @@ def remove_session(
 _talking: ContextVar = ContextVar("llmcam_session", default=None)  # The session whose turn it is in this context
 
 @patch
-def _settings(self: Session): return dict(client=self.manager.client, model=self.manager.model, policy=self.manager.policy)
+def _settings(self: Session): return dict(client=self.manager.client, model=self.manager.model, policy=self.policy)
 
 # %% ../../nbs/application/session.ipynb #3465d25b
 @contextmanager

@@ -29,6 +29,7 @@ class ToolPolicy:
     modules: tuple[str, ...] = ("llmcam.",)      # A model may add functions whose dotted name starts with one of these
     approve: Callable[[object], bool] | None = None  # Asked with the call before a tool of level "exec" runs
     shell: str = "bwrap"                         # Where shell commands run: "off", "bwrap" (a sandbox) or "host"
+    data: str | None = None                      # Folder of their files, if not the data directory of the process
 
     def __post_init__(self):
         for name in ("trusted", "modules"):
@@ -109,9 +110,12 @@ def trusting(
     return replace(policy, trusted=(*policy.trusted, *map(str, places)))
 
 # %% ../../nbs/core/policy.ipynb #42be1c52
-def data_dir() -> Path:  # The directory, made if it was not there
-    "Where frames, detections and plots are kept: `$LLMCAM_DATA`, else `data` in the current directory."
-    path = Path(os.environ.get("LLMCAM_DATA") or "data").expanduser()
+def data_dir(
+    shared: bool = False,  # The one of the whole process, even where the policy in force has a folder of its own?
+) -> Path:                 # The directory, made if it was not there
+    "Where frames, detections and plots are kept: the policy's folder, else `$LLMCAM_DATA`, else `data` in the current directory."
+    policy = None if shared else current_policy()
+    path = Path(policy and policy.data or os.environ.get("LLMCAM_DATA") or "data").expanduser()
     path.mkdir(parents=True, exist_ok=True)
     return path
 

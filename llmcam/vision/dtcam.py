@@ -60,7 +60,7 @@ def _get(url, timeout=10.0, headers={}, tries=3):
 
 # %% ../../nbs/vision/dtcam.ipynb #d5edd0e8
 def _cache_file(kind, url):
-    folder = data_dir() / "caches"
+    folder = data_dir(shared=True) / "caches"
     folder.mkdir(exist_ok=True)
     return folder / f"digitraffic-{kind}-{hashlib.sha256(url.encode()).hexdigest()[:12]}.json"
 
