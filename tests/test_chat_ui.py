@@ -1,6 +1,7 @@
 "The chat page: what it refuses, and how it looks and works in a real browser."
 import json, re, threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
