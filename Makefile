@@ -21,7 +21,7 @@ serve: $(READY)  ## The chat page with the sample camera, on 127.0.0.1
 	@$(VENV)/bin/llmcam serve --demo $(ARGS)
 
 test: $(READY)  ## Every notebook, every test, and the check that everything is in step
-	@$(PY) -m pytest tests -n $(WORKERS) --dist loadgroup -q -rs --durations=8 $(ARGS)
+	@$(PY) -m pytest tests -n $(WORKERS) -q -rs --durations=8 $(ARGS)
 
 docs: $(READY)  ## Build the documentation into _docs/index.html
 	@$(PY) tools/build_docs.py $(ARGS)

@@ -37,11 +37,13 @@ def pytest_configure(config):
     socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = guarded_connect, guarded_connect_ex, guarded_lookup
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     "Notebooks spread over the workers one by one; the tests of any other file stay together, so that its fixtures are made once."
-    for item in items:
-        if item.path.stem != "test_notebooks": item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid): return nodeid if "test_notebooks.py" in nodeid else nodeid.partition("::")[0]
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

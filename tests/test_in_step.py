@@ -1,6 +1,5 @@
 "The notebooks are the source: the package, the README and the saved outputs say the same as they do."
 import ast, filecmp, json, re, shutil, subprocess, sys
-from pathlib import Path
 
 import nbformat, pytest
 

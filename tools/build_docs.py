@@ -17,7 +17,6 @@ from run_nbs import notebooks
 
 NBS, STYLE = ROOT / "nbs", ROOT / "tools" / "docs.css"
 EXPORT = re.compile(r"^#\|\s*exports?\s*$", re.M)
-EXPORT_ANY = re.compile(r"^#\|\s*(export|exports|exporti|default_exp)\b", re.M)
 DEFAULT_EXP = re.compile(r"^#\|\s*default_exp\s+(\S+)", re.M)
 SHOW_DOC = re.compile(r"^show_doc\(\s*([\w.]+)", re.M)
 DEFINES = re.compile(r"^(async def|def|class|@|\w+ *[:=])", re.M)

@@ -759,4 +759,5 @@ def _as_markdown(msg) -> str:
     text = _text(msg).replace("&", "&amp;").replace("<", "&lt;")
     if _get(msg, "role") == "tool": return f"&nbsp;&nbsp;&nbsp;→ `{_cut(_text(msg), 200).replace('`', ' ')}`"
     called = [f"&nbsp;&nbsp;&nbsp;`{_shown_call(c).replace('`', ' ')}`" for c in _calls(msg)]
-    return "\n\n".join([f"**{_get(msg, 'role').capitalize()}:** {text}".strip(), *called])
+    said = [f"**{_get(msg, 'role').capitalize()}:** {text}".strip()] if text or not called else []
+    return "\n\n".join([*said, *called])

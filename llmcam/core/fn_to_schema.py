@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
 from functools import lru_cache, partial
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from weakref import WeakKeyDictionary
@@ -542,7 +543,7 @@ def _shape_name(schema):
 def _repr_markdown_(self: Tool):
     function = self["function"]
     shape = function.get("parameters", {})
-    cell = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    cell = lambda text: escape(" ".join(str(text).split()), quote=False).replace("|", "\\|")
     default = lambda name, p: "required" if name in shape.get("required", ()) else cell(p.get("default", ""))
     rows = [f"| {name} | {_shape_name(p)} | {default(name, p)} | {cell(p.get('description', ''))} |"
             for name, p in shape.get("properties", {}).items()]
