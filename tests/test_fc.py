@@ -440,3 +440,22 @@ begun.wait()
     assert (done.returncode, done.stdout) == (0, "ended\n"), done.stderr
     weak = subprocess.run([sys.executable, "-c", script + "import atexit; atexit.unregister(fc._settle)"], capture_output=True, text=True, timeout=60)
     assert weak.stdout == ""
+
+
+def test_a_history_that_was_left_unanswered_is_mended():
+    call = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    messages = [form_msg("user", "Add."), {"role": "assistant", "content": None, "tool_calls": [call]}, form_msg("user", "Are you there?")]
+    with OfflineServer(ScriptedModel("Yes.")) as server:
+        from openai import BadRequestError, OpenAI
+        client = OpenAI(base_url=server.base_url, api_key="x", max_retries=0)
+        with pytest.raises(BadRequestError): client.chat.completions.create(model="offline", messages=messages)
+        assert complete(messages, client=client, model="offline") == ("assistant", "Yes.")
+    assert [m["role"] for m in messages] == ["user", "assistant", "tool", "user", "assistant"]
+
+
+def test_what_a_tool_raises_or_yields_stays_inside():
+    def cancel(): raise asyncio.CancelledError("stopped")
+    def lines(): return (f"line {i}" for i in range(5000))
+    run = lambda f: {"id": "call_1", "type": "function", "function": {"name": f.__name__, "arguments": "{}"}}
+    assert "stopped" in fc.fn_exec(run(cancel), [function_schema(cancel)])["error"]
+    assert "line 7" in fc.fn_result_content(run(lines), [function_schema(lines)])

@@ -28,7 +28,7 @@ STAND_INS = dict(
     list_plot_files=lambda **kwargs: "data/plot_car.png",
     start_notification_stream=lambda messages: f"Notification stream started with ID {STREAM}",
     stop_notification=lambda noti_id: "Notification stream stopped",
-    ask_gpt4v_about_image_file=lambda path, question=None: '{"car": 7, "time_of_day": "day"}',
+    ask_gpt4v_about_image_file=lambda path, question=None: json.dumps({"car": 7, "boat": 0, "timestamp": "12:12:06", "location": "Torni", "time_of_day": "day", "looked": "the object detector"}),
     download_file=lambda url, save_path=None: f"data/{url.rpartition('/')[2]}",
 )
 
@@ -57,6 +57,7 @@ def talk(turns, tools, system=None):
 HARBOUR = 'The camera of this conversation is "sample:harbour". Capture a new frame from it for each question about now.'
 BOTH = 'The cameras of this conversation are "sample:harbour", "sample:market".'
 COUNT, TWO = ["capture_frame", "detect_objects"], ["capture_frame"] * 2 + ["detect_objects"] * 2
+SEEN = ["capture_frame", "ask_gpt4v_about_image_file"]
 REQUESTS = [  # (turns, system message, calls of the last turn, text in its answer or its arguments)
     (["How many cars are there?"], HARBOUR, COUNT, "7 cars"),
     (["How many cars are there?"], 'The camera of this conversation is "shots/cap 1.jpg".', ["detect_objects"], '"shots/cap 1.jpg"'),
@@ -82,7 +83,7 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Capture sample:harbour", "Capture sample:market", "Plot the number of cars in the captured images"], None, ["plot_object"], "plot_car_2"),
     (["Detect objects in data/a.jpg and data/b.jpg"], None, ["detect_objects"] * 2, "7 cars, 2 people and 1 boat in b.jpg"),
     (["Count people in 'my pictures/a b.jpg' with confidence 0.5"], None, ["detect_objects"], '{"image_path": "my pictures/a b.jpg", "conf": 0.5}'),
-    (["What do you see?"], HARBOUR, ["capture_frame", "ask_gpt4v_about_image_file"], "time of day: day"),
+    (["What do you see?"], HARBOUR, ["capture_frame", "ask_gpt4v_about_image_file"], "I see 7 cars. Time 12:12:06, place Torni, day. Seen by the object detector."),
     (["Describe the picture data/x.png"], None, ["ask_gpt4v_about_image_file"], "data/x.png"),
     (["List all images"], None, ["list_image_files"], "cap_b.jpg"),
     (["Which detections do we have?"], None, ["list_detection_files"], "detection_cap_a"),
@@ -119,6 +120,30 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Watch the harbour for boats", "turn off the notifications"], None, ["stop_notification"], STREAM),
     (["How many cars are in the frame from https://cam.example/snap.jpg?"], None, COUNT, "7 cars"),
     (["I want to know how many trucks and buses are in /tmp/x/street.png"], None, ["detect_objects"], "no trucks and no buses"),
+    (["What time is it there?"], HARBOUR, SEEN, "Time 12:12:06. Seen by the object detector."),
+    (["Where was data/x.jpg taken?"], None, SEEN[1:], "Place Torni. Seen"),
+    (["Is it day or night at the harbour?"], HARBOUR, SEEN, "Day. Seen"),
+    (["How many cars and what time is it?"], HARBOUR, [*COUNT, SEEN[1]], "7 cars on sample:harbour. Time 12:12:06."),
+    (["How is the weather?"], HARBOUR, SEEN, "I can't tell the weather."),
+    (["Is the harbour busy?"], HARBOUR, COUNT, "7 cars, 2 people and 1 boat"),
+    (["Count everything"], HARBOUR, COUNT, "7 cars, 2 people and 1 boat"),
+    (["Who is on the pier?"], HARBOUR, COUNT, "2 people"),
+    (["How many cars were there yesterday?"], HARBOUR, COUNT, "I can only look now."),
+    (["What colour is the car?"], HARBOUR, COUNT, "can't tell the colour"),
+    (["Capture sample:harbour three times and plot the people"], None, ["capture_frame"] * 3 + ["plot_object"], "plot_person_1"),
+    (["Add the API weather at https://api.example/v1 with the document https://api.example/v1/openapi.json"], None, ["add_api_tools"],
+        '{"service_name": "weather", "base_url": "https://api.example/v1", "oas_url": "https://api.example/v1/openapi.json"}'),
+    (["Use the OpenAPI document https://pets.example/api.json of the service pets at https://pets.example"], None, ["add_api_tools"],
+        '{"service_name": "pets", "base_url": "https://pets.example", "oas_url": "https://pets.example/api.json"}'),
+    (["Add the API 'my pets' at https://pets.example with the document specs/pets.json"], None, ["add_api_tools"], '"oas_url": "specs/pets.json"'),
+    (["When a boat comes, let me know"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["If there are more than 5 people, send me a notification"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["Text me the moment more than 2 boats are in"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["Keep me posted about the number of boats"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["Every minute, tell me how many cars there are"], HARBOUR, ["start_notification_stream"], STREAM),
+    (["Which notifications are running?"], HARBOUR, [], "can't tell"),
+    (["Delete all images"], HARBOUR, [], "can't tell"),
+    (["thanks!"], HARBOUR, [], "You are welcome"),
     (["Hello!"], None, [], "I can call these tools"),
     (["What can you do?"], None, [], "`capture_frame`"),
     (["Please write me a sonnet about the sea."], None, [], "can't tell"),
@@ -131,6 +156,68 @@ def test_session_requests(turns, system, wanted, text, session_tools):
     assert names == wanted
     assert text in answer + json.dumps(arguments)
     assert answer.endswith(SIGNED)
+
+
+MOMENTS = "Capture sample:harbour?t=60 and sample:harbour?t=140, and plot the cars"
+WATCHED = [  # (turns, system message, the camera that the watch looks through)
+    ([MOMENTS], HARBOUR, "sample:harbour"),
+    ([MOMENTS, "How many cars on sample:market?"], HARBOUR, "sample:market"),
+    (["How many cars on sample:market?", MOMENTS], HARBOUR, "sample:market"),
+    (["How many cars on sample:market?", "Thanks"], None, "sample:market"),
+    ([MOMENTS], None, "sample:harbour?t=140"),
+    (["Any boats?"], BOTH, "sample:harbour sample:market"),
+]
+
+@pytest.mark.parametrize("turns, system, cameras", WATCHED)
+def test_the_camera_of_a_watch(turns, system, cameras, session_tools):
+    "A watch that names no camera takes the one that was named last, and its look sees that one only."
+    _, [arguments], _ = talk([*turns, "Notify me when there are more than 3 cars"], session_tools, system)
+    calls = []
+    complete(arguments["messages"] + form_msgs([("system", f"Notification stream started with ID {STREAM}.")]), [sender([]), *session_tools], client=OfflineModel(),
+        on_event=lambda e: calls.append(e) if isinstance(e, ToolStarted) else None)
+    assert [c.arguments["camera"] for c in calls if c.name == "capture_frame"] == cameras.split()
+
+def test_the_number_of_a_watch_is_about_what_was_asked_before(session_tools):
+    _, [arguments], _ = talk(["How many boats are on sample:harbour?", "Tell me when there are more than 3"], session_tools)
+    sent = []
+    complete(arguments["messages"] + form_msgs([("system", f"Notification stream started with ID {STREAM}.")]), [sender(sent), *session_tools], client=OfflineModel())
+    assert sent == []  # one boat, though ten things
+
+def count_boats() -> int:
+    "Count the boats in the harbour."
+    return 3
+
+@pytest.mark.parametrize("request_text", ["Tell me when more than 2 boats are in the harbour", "Notify me when count_boats is more than 2", "When there are more than 2 boats, tell me",
+    "Text me when there are more than 2 boats", "If more than 2 boats are in, notify me", "I want to be told once there are more than 2 boats"])
+def test_a_watch_is_started_though_a_tool_could_count_now(request_text, session_tools):
+    assert talk([request_text], [function_schema(count_boats), *session_tools], HARBOUR)[0] == ["start_notification_stream"]
+    assert talk(["How many boats are in the harbour?"], [function_schema(count_boats)])[2].startswith("I count 3 boats.")
+
+def test_a_plot_is_made_with_few_tools(session_tools):
+    few = [t for t in session_tools if t.name in ("capture_frame", "detect_objects", "plot_object")]
+    names, [arguments], _ = talk(["Plot the number of cars in a.jpg, b.jpg"], few)
+    assert names == ["plot_object"] and arguments == {"images": ["a.jpg", "b.jpg"], "object": "car", "methods": ["yolo"]}
+
+
+TOLD = [  # (result of a tool called fetch_it, how it is told)
+    ({"car": 2, "person": 1, "boat": 0}, "I see 2 cars and 1 person."),
+    ({"name": "Rex", "for_sale": True}, "Name: Rex, for sale: yes."),
+    ({"path": "data/b.png"}, "The picture is in data/b.png."),
+    ("data/report.csv", "The file is data/report.csv."),
+    ("https://x.example/a", "The link is https://x.example/a."),
+    ("a.jpg\nb.jpg", "fetch_it gave 2 pictures:\n- a.jpg\n- b.jpg"),
+    (["ok", "late"], "fetch_it gave 2 results:\n- ok\n- late"),
+    ("It rains in Turku", "It rains in Turku."),
+    ("done", "fetch_it says: done."),
+    (42, "The result of fetch_it is 42."),
+    ([], "fetch_it found nothing."),
+]
+
+@pytest.mark.parametrize("result, told", TOLD, ids=[t[1] for t in TOLD])
+def test_how_results_are_told(result, told):
+    def fetch_it(): return result
+    tool = Tool({"type": "function", "function": {"name": "fetch_it", "description": "Fetch it."}}, func=fetch_it)
+    assert talk(["fetch it"], [tool])[2] == f"{told} {SIGNED}"
 
 
 def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius") -> str:
@@ -234,11 +321,12 @@ WATCHES = [  # (request, notified, stopped)
     ("Watch the harbour and warn me if something odd happens", False, False),
 ]
 
+def sender(sent): return Tool(public_tool(function_schema(send_notification)), func=lambda msg: sent.append(msg) or "Notification sent")
+
 def look(request, session_tools, said=""):
     "One look of a watch: what was called and what was sent."
     sent, calls = [], []
-    sender = Tool(public_tool(function_schema(send_notification)), func=lambda msg: sent.append(msg) or "Notification sent")
-    tools = [t for t in session_tools if t.name != "start_notification_stream"] + [sender]
+    tools = [t for t in session_tools if t.name != "start_notification_stream"] + [sender(sent)]
     msgs = form_msgs([("system", HARBOUR), ("user", request), ("system", f"Notification stream started with ID {STREAM}. Complete the stream here."), ("system", f"You have already notified: {said}")])
     complete(msgs, tools, client=OfflineModel(), on_event=lambda e: calls.append(e) if isinstance(e, ToolStarted) else None)
     return calls, sent

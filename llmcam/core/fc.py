@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache, partial
 from itertools import islice
-from math import isfinite
+from math import isfinite, prod
 from numbers import Number
 from queue import Empty, SimpleQueue
 
@@ -111,8 +111,8 @@ def fn_metadata(
 
 # %% ../../nbs/core/fc.ipynb #67a85977
 def _from_array(x):
-    big = getattr(x, "size", 0) > 1000
-    return f"<array of shape {tuple(x.shape)}, {x.dtype}>" if big else x.tolist()
+    shape = tuple(getattr(x, "shape", ()))
+    return f"<array of shape {shape}, {x.dtype}>" if prod(shape) > 1000 else x.tolist()
 
 def _from_bytes(x):
     try: return bytes(x).decode()
@@ -186,6 +186,7 @@ def _cut(text: str, limit: int) -> str:
 
 def _content(name: str, args: dict, result, limit: int) -> str:
     "The text of a tool message, at most about `limit` characters long."
+    result = to_plain(result)  # once: reading a generator empties it
     text = _dumps({**args, name: result})
     if len(text) <= limit: return text
     shown = {k: v if len(t := _dumps(v)) <= 200 else _cut(t, 200) for k, v in islice(args.items(), 20)}
@@ -231,6 +232,8 @@ def _check_level(call, tool: dict, policy: ToolPolicy):
         "The person can allow it: llmcam.trust() in their own notebook, or ToolPolicy(approve=...) to be asked each time.")
 
 # %% ../../nbs/core/fc.ipynb #9fe8b21f
+_FAULTS = (Exception, SystemExit, asyncio.CancelledError)  # what a tool may raise without breaking the conversation
+
 def _attempts(call, tools: list, policy: ToolPolicy):
     "Yield what to run for `call`, first the function, then the fixup; return the result. What is yielded may raise at the `yield`."
     try:
@@ -246,7 +249,7 @@ def _attempts(call, tools: list, policy: ToolPolicy):
             except Exception as e:
                 if not fixup or isinstance(e, PolicyError): raise
         return (yield partial(_imported(fixup), fn_name(call), **{**args, **fn_metadata(tool)}))
-    except (Exception, SystemExit) as e: return {"error": _lesson(e)}
+    except _FAULTS as e: return {"error": _lesson(e)}
 
 def _lesson(e: BaseException) -> str:
     "What a model should know of an error."
@@ -302,7 +305,7 @@ def fn_exec(
             run = next(steps)
             while True:
                 try: value = _finish(run())
-                except (Exception, SystemExit) as e: run = steps.throw(e)
+                except _FAULTS as e: run = steps.throw(e)
                 else: run = steps.send(value)
         except StopIteration as end: return end.value
 
@@ -520,10 +523,20 @@ def _exchange(run: _Run, text: str) -> list:
     asked = {"role": "assistant", "content": _scalar(text) or None, "tool_calls": [_recorded(c) for c in run.calls]}
     return [asked, *(form_msg("tool", run.contents.get(c["id"], _UNANSWERED), c["id"]) for c in run.calls)]
 
+
+def _mend(messages: list):
+    "Answer the calls that `messages` left unanswered, as a server would refuse them."
+    for i in reversed(range(len(messages))):
+        if not (calls := _calls(messages[i])): continue
+        end = next((j for j in range(i + 1, len(messages)) if _get(messages[j], "role") != "tool"), len(messages))
+        answered = {_get(msg, "tool_call_id") for msg in messages[i + 1 : end]}
+        messages[end:end] = [form_msg("tool", _UNANSWERED, _get(c, "id")) for c in calls if _get(c, "id") not in answered]
+
 # %% ../../nbs/core/fc.ipynb #2e2df4a2
 def _turn(messages: list, tools: list, budget: Budget) -> Iterator:
     "One turn of a conversation: yields `_Ask`, `_Run` and at last `Final`."
     end, calls_left, text = time.monotonic() + budget.seconds, budget.calls, ""
+    _mend(messages)
     used = {_get(c, "id") for msg in messages for c in _calls(msg)}
     for left in range(budget.turns, -1, -1):
         closing = left == 0 or calls_left <= 0

@@ -81,7 +81,12 @@ _NOUNS = {
     "add": "plus total",
     "weather": "forecast temperature",
 }
+_TELL = (r"(?:(?:tell|message|inform|text|e?mail|call|ping|remind|notify|alert|warn) (?:me|us)|let (?:me|us) know|(?:be|get) (?:told|notified|informed|alerted|warned)"
+    r"|give (?:me|us) an? (?:\w+ )?(?:shout|call|ring|ping|sign|heads?[- ]up)|say (?:so|something)|send (?:me|us) (?:\w+ ){1,4})")
+_WHENEVER = r"(?:when(?:ever)?|if|as soon as|once|every(?: time)?|each(?: time)?|(?:at )?the (?:moment|minute|second|instant))"
 _PHRASES = (  # turns of speech that stand for one word
+    (rf"\b{_TELL}\s?(?:[\w-]+ ){{0,2}}?{_WHENEVER}\b", " notify "),
+    (rf"^(\W*{_WHENEVER}\b.{{3,}}?),?\s(?:then |please )*(?:{_TELL}|send\b)", r" notify \1 "),
     (r"\bwhat (?:do|does) (.{1,40}?) (?:show|look like)\b", r" describe \1 "), (r"\b(?:do|does) (.{1,40}?) show\b", r" \1 "),
     (r"\bwhat(?:'s| is| do you see| can you see)? (?:going on |happening )?(?:in|on|at)\b|\bwhat (?:do|can) you see\b|\btell me about\b", " describe "),
     (r"\b(?:which|what) ((?:\w+ ){1,3})(?:are there|are|(?:do|did) (?:you|we|i) have|have (?:you|we)|did you|can you|exist)\b", r" list \1 "),
@@ -89,10 +94,11 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\btake a (?:\w+ )?look\b", " look "),
     (r"\b(?:show|give|get|send) me (?:an?|the) (?:\w+ )?(?:picture|image|photo|frame|snapshot|view)\b", " capture image "),
     (r"\b(?:turn|switch|shut) off (?=(?:the |all |my )*(?:notif|watch|alert))", " stop "),
-    (r"\bhow (?:busy|crowded|full)\b|\b(?:busier|busiest|most crowded)\b", " count objects "),
+    (r"\bhow (?:busy|crowded|full)\b|\b(?:busier|busiest|most crowded)\b|\b(?:is|are) (?=(?:\w+ ){1,4}(?:busy|crowded|full|quiet)\b)", " count objects "),
     (r"\b(?:captured|saved|recorded|taken|detected|existing) (?=\w*\s?(?:image|picture|frame|photo)s?\b)", " "),
     (r"\bhow (?:many|much)\b|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
-    (r"\b(?:tell|message|inform) me (?:when(?:ever)?|if|as soon as|once|every|each)\b|\blet me know\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
+    (r"\blet me know\b|\bkeep (?:me|us) (?:posted|informed|updated)\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
+    (r"\b(?:(?:what|which) (?:time|day|date|place)|where) (?:is|was|does|did|do)\b|\bday or night\b|\b(?:is it|how(?: i|')s the) (?=dark|light|sunny|raining|snowing|windy|weather)", r" describe \g<0> "),
     (r"\b(?:take|make|grab) an? (?=picture|photo|image|snapshot|shot|frame)", " capture "),
     (r"\bget rid of\b", " remove "), (r"\b(?:get|give me|make|save) an? (?:\w+ )?(?=plot|chart|graph)", " plot "),
     (r"\bget an? (?:fresh |new )?(?=picture|photo|image|snapshot|shot|frame)", " capture "),
@@ -158,6 +164,10 @@ def _begins_step(part: str, verbs: set) -> bool:
     while words and (words[0] in _FILLERS or words[0] in ("finally", "first", "next", "lastly")): words.pop(0)
     return bool(words) and (_base(words[0]) in _VERB_WORDS or words[0] in verbs)
 
+def _is_condition(part: str, then: str) -> bool:
+    "Does `part` say when to do `then`, which is to tell? \"If a boat comes\", \"notify me\"."
+    return bool(re.match(rf"\W*{_WHENEVER}\b", part, re.I)) and _words(_phrased(then))[:1] in (["watch"], ["send"])
+
 def _phrased(text: str) -> str:
     for pattern, word in _PHRASES: text = re.sub(pattern, word, text, flags=re.I)
     return text
@@ -171,7 +181,7 @@ def _steps(text: str, verbs: frozenset = frozenset()) -> list:
     parts = []
     for part in _CUT.split(_THING.sub(lift, text)):
         if not part.strip(): continue
-        if parts and not _begins_step(part, verbs): parts[-1] += f", {part}"
+        if parts and (not _begins_step(part, verbs) or _is_condition(parts[-1], part)): parts[-1] += f", {part}"
         else: parts.append(part)
     return [_step(part, things) for part in parts]
 
@@ -281,12 +291,13 @@ def _scores(step: _Step, tools: list, own: list = (), known: list = ()) -> list:
     books = [(t, _vocabulary(t)) for t in tools]
     spread = Counter(w for _, book in books for w, weight in book.items() if weight >= 1)
     said, things, cameras = set(step.words), step.things + [_Thing("uri", s) for s in own], [_Thing("uri", s) for s in known]
+    order = set(step.words[:1]) & _STRONG - _VAGUE
     def score(tool, book):
         name = set(_words(_name(tool)))
         shared = sum(book[w] / sqrt(spread[w] or 1) for w in said if w in book)
         nouns = name - _VAGUE if name & _VAGUE else ()
         return (shared + len(name & said) / (len(name) or 1) + (shared and max(_fits(tool, things), _fits(tool, cameras) * 0.75))
-            - 2 * len(name & _STRONG - said) - 3 * bool(nouns and not nouns & said))
+            + 2 * len(name & order) - 2 * len(name & _STRONG - said) - 3 * bool(nouns and not nouns & said))
     return sorted(((score(t, b), t) for t, b in books), key=lambda pair: -pair[0])
 
 def _fits(tool, things: list) -> float:
@@ -352,11 +363,11 @@ _ROAD = ("car", "truck", "bus", "motorcycle")
 _GROUPS = {"vehicle": _ROAD, "traffic": _ROAD, "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
 _NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:more|fewer|less) than \w+|at (?:least|most) \w+"
     r"|exactly \w+)\s+(?:the |different )?([^\W\d_]+)", re.I)
-_NOT_OBJECTS = set("object thing item image camera frame picture photo file number all result time count detection of it them each every".split())
+_NOT_OBJECTS = set("object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every".split())
 
 def _objects(text: str) -> list:
     "The things that `text` wants counted, as class names, in order."
-    low = text.lower()
+    low = re.sub(r"\bwho(?:'s| is| are| was) (?=on|at|in|there|here)", "person ", text.lower())
     words = [_singular(w) for w in re.findall(r"[^\W\d_]+", low)]
     pairs = [f"{a} {b}" for a, b in zip(words, words[1:])]
     found = [_SAME.get(w, w) for w in [*(p for p in pairs if p in _CLASSES), *words] if w in _CLASSES or w in _SAME or w in _GROUPS]
@@ -401,10 +412,22 @@ def _strings(value) -> str:
     return "\n".join(filter(None, map(_strings, inner)))
 
 def _called(talk: _Talk, text: str) -> list:
-    "The cameras that `text` names, outright or by a word of their name."
+    "The cameras that `text` names, outright or by a word of their name. Of several with one name, the live one that was named last."
+    if named := _sources(text): return named
     said = {w.lower() for w in re.findall(r"[^\W\d_]{3,}", text)}
     known = [s for group in [*_known_sources(talk), talk.offered] for s in group if not s.startswith("http")]
-    return _sources(text) or list(dict.fromkeys(s for s in known if _name_of(s) & said))
+    found = sorted((s for s in dict.fromkeys(known) if _name_of(s) & said), key=_is_past)
+    return list({frozenset(_name_of(s)): s for s in reversed(found)}.values())[::-1]
+
+def _is_past(source: str) -> bool:
+    "Does `source` show the same at all times: a picture, or a moment of a scene?"
+    return bool(_IS_PICTURE.search(source) and not source.startswith("http") or re.search(r"[?&]t=", source))
+
+def _to_watch(talk: _Talk) -> list:
+    "The live cameras of the request, else of the latest message that named any; without one, the last that was named."
+    known = _known_sources(talk)
+    live = ([s for s in group if not _is_past(s)] for group in known)
+    return _called(talk, talk.request) or next(filter(None, live), known[0][-1:] if known else [])
 
 def _find_sources(talk: _Talk, step: _Step) -> list:
     "The cameras that `step` is about: named in it, in the request, or the ones named last."
@@ -592,8 +615,10 @@ def _without_eyes(default) -> list:
 def _conversation(talk: _Talk) -> list:
     "What was said by people, for a tool that wants the conversation."
     said = [{"role": _get(m, "role"), "content": _said(m)} for m in talk.messages if _get(m, "role") in ("system", "user") and _said(m)]
-    sources = [] if _sources(talk.request) else [s for s in _find_sources(talk, talk.steps[0]) if s not in json.dumps(said)] if talk.steps else []
-    return ([{"role": "system", "content": f"Camera: {', '.join(sources)}"}] if sources else []) + said[-8:]
+    sources = _to_watch(talk)
+    if sources in ([_sources(talk.request)] if _sources(talk.request) else _known_sources(talk)[:1]): sources = []  # said well enough
+    camera = [{"role": "system", "content": f"Camera: {', '.join(sources)}"}] if sources else []
+    return [*said[-8:-1], *camera, *said[-1:]]
 
 # %% ../../nbs/core/offline.ipynb #b12169c3
 _WANTED = {  # the kinds of things that a kind of parameter takes
@@ -610,7 +635,8 @@ def _names(form: _Form, text: str) -> list:
     if found := _PLACED.search(text): names = re.split(r",\s*(?:and\s+)?|\s+and\s+", found[1])
     else: names = re.findall(rf"(?<=\s)({_PROPER})", text)
     names = names or [m for m in _PLACED_LOW.findall(text) if m not in _FILLERS and _concept(m) not in _vocabulary(form.tool)]
-    return [n.strip("?!.") for n in names if n.lower() not in enums | _FILLERS and n not in ("I", "API", "YouTube")]
+    names = [re.sub(r"^(?:API|YouTube)\s+|[?!.]+$|\s+API$", "", n) for n in names]
+    return [n for n in names if n.lower() not in enums | _FILLERS and n not in ("I", "API", "YouTube")]
 
 def _rest(form: _Form) -> list:
     "The words of a step that its tool does not explain, as one text."
@@ -631,13 +657,24 @@ def _fill_text(form, name, prop, required) -> list:
     if kind == "id" and (found := _find_ids(form)): return found
     if kind == "prompt": return [talk.request] if required else []
     if "name" in name and (found := _CALLED.search(step.text)) and found[1] not in _FILLERS: return [found[1]]
-    if kind in _WANTED and (found := form.take(*_WANTED[kind])): return form.use(found if kind == "url" else found[:1])
+    if kind in _WANTED and (found := _theirs(form, name, prop, kind)): return form.use(found)
     if not required: return _names(form, step.text)[:1] if kind in ("place", "query") else []
     if kind == "command": return [m[1].strip(" .")] if (m := _RUN.search(step.text)) else []
     if kind in _WANTED: return []
     return form.use(form.take("quote")[:1]) or next((found for find in _SEEKERS.get(kind, _SEEKERS["name"]) if (found := find(form))), [])
 
-_CALLED = re.compile(r"\b(?:called|named|name|as)\s+[\"'`]?([\w-]+)")
+def _theirs(form, name, prop, kind) -> list:
+    "The things that are for this parameter: all links where it alone wants some, else the one whose surroundings speak of it most."
+    about = {n: set(_words(f"{n} {p.get('description', '')}")) for n, p, _ in _fields(form.tool) if _kind(n, p, form.tool) == kind}
+    mine, rivals = about.pop(name, set()), set().union(*about.values())
+    found = form.take(*_WANTED[kind], *["path"] * ("path" in mine and kind == "url"))
+    if not rivals: return found if kind == "url" else found[:1]
+    def meant(thing):
+        around = set(_words(" ".join(form.step.text.partition(thing.written)[0].split()[-2:]))) | set(_words(thing.text.partition("://")[2].partition("/")[2]))
+        return len(around & mine - rivals) - len(around & rivals - mine)
+    return sorted(found, key=meant, reverse=True)[:1]
+
+_CALLED = re.compile(r"\b(?:(?:called|named|name|as)\s+[\"'`]?|(?:service|API)\s+)([\w-]+)")
 _RUN = re.compile(r"\b(?:run|execute)\s+(?:the command\s+)?(.+)", re.I | re.S)
 _SEEKERS = {  # where to look for required text, the first that finds some
     "text": (_rest,),
@@ -653,6 +690,7 @@ def _fill_picture(form, kind, required) -> list:
 def _times(step: _Step) -> int:
     "How many pictures a step wants: \"three frames\"."
     found = re.search(rf"\b(\d+|{'|'.join(_SPELLED)})\s+(?:\w+\s+)?(?:frame|picture|image|photo|snapshot|shot)s\b", step.text, re.I)
+    found = found or re.search(rf"\b(\d+|{'|'.join(_SPELLED)})\s+times\b", step.text, re.I)
     twice = 2 if re.search(r"\btwice\b", step.text, re.I) else 1
     return min(max(int(_number(found[1], "integer")), 1), 10) if found else twice
 
@@ -693,7 +731,7 @@ def _fill_object(form: _Form, schema: Mapping) -> tuple:
     named = {n: _named_value(form, n) for n, p in properties.items() if p.get("type", "string") == "string" and not {"enum", "const"} & set(p)}
     for name in sorted(properties, key=lambda n: n not in required):
         values = [named[name]] if named.get(name) else _fill(form, name, properties[name], name in required)
-        if not values and name in required: raise _Needs(missing=_spoken(name, properties[name]))
+        if not values and name in required: raise _Needs(missing=_spoken(name, properties[name]) + ", which nothing here has given" * (_kind(name, {}) == "id"))
         if values: args[name] = values[0]
         if len(values) > 1 and not several[0]: several = name, values
     return args, several
@@ -708,6 +746,7 @@ def _calls_for(tool, step: _Step, talk: _Talk) -> list:
     return [_call(_name(tool), {**args, name: v}) for v in values] if name else [_call(_name(tool), args)]
 
 # %% ../../nbs/core/offline.ipynb #82c7fde2
+_CHANGING = {"remove", "update", "create", "run", "stop"}  # what nobody should do who was not asked to, and no other tool can stand in for
 _ENOUGH = 2.0  # below this a step and a tool have too little in common
 
 def _is_watch(tool) -> bool: return "messages" in {_kind(n, {}) for n in _params(tool)}
@@ -716,9 +755,13 @@ def _goals(talk: _Talk) -> list:
     "Pairs of a tool and the step that it should do. What follows the start of a watch belongs to the watch."
     goals = []
     for step in talk.steps:
-        watches = [t for t in talk.tools if _is_watch(t)] if "watch" in step.words and "stop" not in step.words else []
-        ranked = _scores(step, watches or talk.tools, _called(talk, step.text), _find_sources(talk, step))
+        watches = [t for t in talk.tools if _is_watch(t)]
+        wanted = "watch" in step.words and "stop" not in step.words and step.words[0] != "list"
+        others = [t for t in talk.tools if t not in watches]
+        ranked = _scores(step, wanted and watches or others, _called(talk, step.text), _find_sources(talk, step))
         (score, tool), (second, _), *_ = [*ranked, (0, None), (0, None)]
+        if set(step.words[:1]) & _CHANGING - set(tool and _vocabulary(tool) or ()): continue
+        if not wanted and {"watch", "list"} <= set(step.words) - set(tool and _vocabulary(tool) or ()): continue
         sure = score >= _ENOUGH or score >= 1 and score >= 2 * second and not _required(tool)
         if not sure: continue
         goals.append((tool, step))
@@ -728,7 +771,7 @@ def _goals(talk: _Talk) -> list:
 def _implied(talk: _Talk) -> list:
     "A request that only names things (\"Any boats?\") wants them counted, one that only names a camera wants its picture."
     wants = "detect" if _objects(talk.request) else "capture" if _called(talk, talk.request) or "image" in _words(talk.request) else None
-    if not (wants and talk.steps and talk.tools): return []
+    if not (wants and talk.steps and talk.tools) or set(talk.steps[0].words[:1]) & _CHANGING: return []
     things, words = [t for s in talk.steps for t in s.things], [w for s in talk.steps for w in s.words]
     asked = _Step(talk.request, things, [wants, "object" if wants == "detect" else "image", *words])
     score, tool = _scores(asked, talk.tools, _called(talk, talk.request), _find_sources(talk, asked))[0]
@@ -796,8 +839,40 @@ def _argument(made: _Made) -> str:
     return next((v for v in made.args.values() if isinstance(v, str) and _IS_PICTURE.search(v)), "")
 
 # %% ../../nbs/core/offline.ipynb #2c3f0341
-_UNSEEN = re.compile(r"\b(red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old|young)"
-    r"\s+(\w+)", re.I)  # what a count of classes does not tell
+_ASKED = {"timestamp": ("time", r"\b(?:time|clock|when|date|wh\w+ day|hour|late)\b"), "location": ("place", r"\b(?:place|location|where|camera's name)\b"),
+    "time_of_day": ("", r"\b(?:day ?time|day|night|dark|light|morning|evening)\b")}
+
+def _plainly(value) -> str:
+    return {True: "yes", False: "no", None: "nothing"}[value] if value is None or isinstance(value, bool) else str(value)
+
+def _say_facts(facts: dict, question: str) -> str:
+    "A flat dict in sentences, or only the part of it that was asked for."
+    numbers = {k: v for k, v in facts.items() if isinstance(v, int) and not isinstance(v, bool) and _SAME.get(k, k) in _CLASSES}
+    nouns, asked = _objects(question), [k for k in _ASKED if re.search(_ASKED[k][1], question, re.I)]
+    seen = [_amount(_number_of(n, numbers), n) for n in nouns] if nouns and numbers else [_amount(v, k) for k, v in numbers.items() if v and not asked]
+    shown = [k for k in facts if k not in numbers and (not asked or k in asked or k not in _ASKED)]
+    label = lambda k: _ASKED[k][0] if k in _ASKED else f"{k.replace('_', ' ')}:"
+    told = [f"{label(k)} {_plainly(facts[k])}".strip() for k in shown if k != "looked"]
+    told += [f"no {_ASKED[k][0]} that can be read" for k in asked if numbers and k not in facts]
+    return " ".join([*([f"I see {_listed(seen)}."] if seen else []), *([f"{_upper(', '.join(told))}."] if told else []),
+        *([*_unseen(question), f"Seen by {facts['looked']}."] if "looked" in facts else [])]) or "I see nothing that I know."
+
+def _upper(text: str) -> str: return text[:1].upper() + text[1:]
+
+# %% ../../nbs/core/offline.ipynb #5da9046d
+_UNSEEN = re.compile(r"\b(?P<which>red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old"
+    r"|young)\s+(?P<noun>\w+)|\b(?P<what>colou?r|weather|brand|raining|snowing|sunny|windy)\b|\b(?:yesterday|ago|tomorrow|last (?:night|week|month|year))\b", re.I)
+
+_UNTOLD = {"our": "the colour", "lor": "the colour", "her": "the weather", "and": "the brand"}
+
+def _unseen(text: str) -> list:
+    "What a detector that looks now does not tell of what `text` asks."
+    found = list(_UNSEEN.finditer(text))
+    which = [m["which"].lower() for m in found if m["which"] and _objects(m["noun"])]
+    what = [m["what"].lower() for m in found if m["what"]]
+    told = [f"I can't tell which are {_listed(which)}."] if which else []
+    if what: told.append(f"I can't tell {_UNTOLD.get(what[0][-3:], 'whether it is ' + what[0])}.")
+    return told + ["I can only look now."] * any(not m["which"] and not m["what"] for m in found)
 
 def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
     "One sentence a picture with what was asked for, and the sum where several pictures were counted."
@@ -809,31 +884,40 @@ def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
         found = _listed([_amount(n, noun) for n, noun in counts]) if counts else "no objects"
         picture = _argument(made)
         lines.append(f"I count {found}{_in(_place_of(picture, talk))}." if picture else f"I count {found}.")
-    unseen = [m[1].lower() for m in _UNSEEN.finditer(outcome.step.text) if _objects(m[2])]
-    if unseen: lines.append(f"I can't tell which are {_listed(unseen)}.")
+    lines += _unseen(outcome.step.text)
     if len(good) > 1 and nouns: lines.append("In all " + _listed([_amount(sum(_number_of(n, m.result) for m in good), n) for n in nouns]) + ".")
     return lines
 
-def _say_result(made: _Made, talk: _Talk) -> str:
-    "One sentence for a result that is not a count."
+def _say_result(made: _Made, talk: _Talk, question: str) -> str:
+    "One sentence for a result that is not a count of objects."
     result = made.result
-    if isinstance(result, dict) and len(result) == 1 and isinstance(next(iter(result.values())), str): result = next(iter(result.values()))
-    return _say_text(made, result, talk) if isinstance(result, str) else f"{made.name} gave {_brief(_pairs(result))}."
+    if isinstance(result, dict) and len(result) == 1: result = next(iter(result.values()))
+    if isinstance(result, str): return _say_text(made, result, talk)
+    if isinstance(result, dict) and _is_flat(result): return _say_facts(result, question)
+    if isinstance(result, list) and not any(isinstance(v, (dict, list)) for v in result): return _say_text(made, "\n".join(map(_plainly, result)), talk)
+    if isinstance(result, (dict, list)): return f"{made.name} gave {_brief(result)}."
+    noun = next(iter(_objects(made.name.replace("_", " "))), "")
+    if noun and isinstance(result, int) and "detect" in _words(made.name): return f"I count {_amount(result, noun)}."
+    return f"The result of {made.name} is {_plainly(result)}."
+
+def _is_flat(result: dict) -> bool: return bool(result) and not any(isinstance(v, (dict, list)) for v in result.values())
 
 def _say_text(made: _Made, text: str, talk: _Talk) -> str:
+    "A path, a list of them, a line or a word."
     lines, words = [line for line in text.splitlines() if line.strip()], _words(made.name)
     if not lines: return f"{made.name} found nothing."
     if len(lines) > 1:
-        shown = [f"- {_brief(line, 160)}" for line in lines[:10]] + ["- ..."] * (len(lines) > 10)
-        return "\n".join([f"{made.name} gave {len(lines)} lines:", *shown])
-    if _IS_PICTURE.search(text) and "plot" in words: return f"The plot is in {text}."
+        what = "pictures" if all(map(_IS_PICTURE.search, lines)) else "lines" if any(" " in line for line in lines) else "results"
+        return "\n".join([f"{made.name} gave {len(lines)} {what}:", *(f"- {_brief(line, 160)}" for line in lines[:10]), *["- ..."] * (len(lines) > 10)])
+    if _IS_PICTURE.search(text) and "plot" in words and "list" not in words: return f"The plot is in {text}."
     if _IS_PICTURE.search(text) and "capture" in words: return f"I captured a frame{' of ' + _place_of(text, talk) if made.args else ''}: {text}."
-    return _sentence(_brief(text)) if " " in text else f"{made.name} gave {_brief(text)}."
+    thing = _thing_in(text)
+    if thing in ("path", "url"): return f"{'The link is' if thing == 'url' else 'The picture is in' if _IS_PICTURE.search(text) else 'The file is'} {text}."
+    return _sentence(_brief(text)) if " " in text else f"{made.name} says: {_sentence(_brief(text))}"
 
-def _pairs(result):
-    "A flat dict as text: `car: 7, time of day: day`."
-    flat = isinstance(result, dict) and result and not any(isinstance(v, (dict, list)) for v in result.values())
-    return ", ".join(f"{str(k).replace('_', ' ')}: {v}" for k, v in result.items()) if flat else result
+def _thing_in(text: str) -> str:
+    "The kind of thing that `text` is, if it is one."
+    return found.lastgroup if (found := _THING.fullmatch(text)) else ""
 
 def _say(outcome: _Outcome, talk: _Talk) -> list:
     "What came of a goal, in sentences."
@@ -842,7 +926,7 @@ def _say(outcome: _Outcome, talk: _Talk) -> list:
     if outcome.missing: return [f"For {_name(outcome.tool)} I still need {outcome.missing}. Please name it."]
     good = [m for m in outcome.made if not m.error]
     counted = good and all(_is_counts(m.result, outcome.tool) for m in good)
-    told = _say_counts(outcome, talk) if counted else [_say_result(m, talk) for m in good]
+    told = _say_counts(outcome, talk) if counted else [_say_result(m, talk, outcome.step.text) for m in good]
     return told + [_say_failure(m) for m in outcome.made if m.error]
 
 def _say_failure(made: _Made) -> str: return f"{made.name} did not work: {_sentence(_brief(made.error))}"
@@ -856,7 +940,9 @@ def _offer(talk: _Talk) -> str:
     firsts = [(_name(t), re.split(r"(?<=[.!?])\s|\n", (t["function"].get("description") or "").strip())[0]) for t in tools]
     lines = "\n".join(f"- `{name}`: {_brief(about, 100)}" if about else f"- `{name}`" for name, about in firsts[:6])
     more = f"\n- and {len(firsts) - 6} more" if len(firsts) > 6 else ""
-    return (f"I can't tell what to do with that. I can call these tools:\n{lines}{more}\n\n"
+    if re.match(r"\W*(?:many |ok,? )?(?:thanks|thank you|thx|cheers)\b", talk.request, re.I): return "You are welcome."
+    puzzled = "" if re.search(r"^\W*(?:hi|hello|hey|help)\b|\bwhat can you do\b|\byour? (?:\w+ )?tools\b|\btools (?:do|can) you\b", talk.request, re.I) else "I can't tell what to do with that. "
+    return (f"{puzzled}I can call these tools:\n{lines}{more}\n\n"
         "Name what you want in plain words, with the camera, file or numbers that it needs.")
 
 def _compared(outcomes: list, talk: _Talk) -> list:
@@ -969,7 +1055,7 @@ def _judge(outcome: _Outcome, talk: _Talk) -> tuple:
     "What was seen, and whether it should be told."
     told = " ".join(_say(outcome, talk))
     good = [m.result for m in outcome.made if not m.error]
-    try: wanted = _conditions(talk.request)
+    try: wanted = [replace(c, noun=c.noun or next(iter(_objects(_before(talk))), "")) for c in _conditions(talk.request)]
     except LookupError as e: return f"{told} I can't tell {e}.", False
     if not wanted: return told, bool(good)
     met = [c for c in wanted if any(c.met_by(result) for result in good)]
@@ -989,6 +1075,7 @@ def _see(talk: _Talk, pictures: list, eyes) -> str:
     if None in pictures: return "I can only look at pictures that are sent along as data URLs."
     seen = [dict(eyes(p)) for p in pictures]
     if "json" in talk.request.lower(): return json.dumps(seen[0] if len(seen) == 1 else seen)
+    if not _objects(talk.request): return " ".join(_say_facts(s, talk.request) for s in seen)
     seen = [{k: v for k, v in s.items() if isinstance(v, int)} for s in seen]
     step = _Step(talk.request, [], ["detect"])
     outcome = _Outcome({"function": {"name": "detect"}}, step, [_Made("detect", {}, s) for s in seen])
