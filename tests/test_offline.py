@@ -398,7 +398,9 @@ def test_eyes():
     eyes = lambda picture: seen.append(picture) or {"car": 2, "person": 1, "time_of_day": "day"}
     ask = lambda text, **kwargs: complete([picture_message(text)], client=OfflineModel(**kwargs))[1]
     assert "can't see" in ask("How many cars?")
+    assert ask("What do you see?", eyes=lambda picture: {}).startswith("I see no objects.")
     assert ask("How many cars?", eyes=eyes).startswith("I count 2 cars.") and seen == [b"picture"]
+    assert ask("What do you see?", eyes=eyes).startswith("I see 2 cars and 1 person. Day.")
     assert json.loads(ask("Answer with one JSON object.", eyes=eyes)) == {"car": 2, "person": 1, "time_of_day": "day"}
 
 

@@ -75,7 +75,9 @@ def _class_schema(cls):
     if not fields:
         raise SchemaError(f"{cls.__name__} has no fields. Annotate them (`name: str`), make it a dataclass, or give __init__ type hints.")
     schema = _object_schema(fields)
-    return schema, schema.pop("$defs", {})
+    defs = schema.pop("$defs", {})
+    defs.pop(cls.__name__, None)  # pydantic's copy of a class that refers to itself, without its comments
+    return schema, defs
 
 # %% ../../nbs/core/class_to_oas.ipynb #1ba9ba29
 def _moved(node):

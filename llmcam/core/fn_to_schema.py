@@ -50,6 +50,7 @@ def _plain(tp):
         if tp in _ATOMS: return dict(_ATOMS[tp])
     except TypeError: return None  # not even hashable, so not one of ours
     origin, args = get_origin(tp), get_args(tp)
+    if origin in (list, dict) and not args: return dict(_ATOMS[origin])  # a bare typing.List or typing.Dict
     if origin is Literal: return _choices(args)
     if isinstance(tp, type) and issubclass(tp, Enum): return _choices([member.value for member in tp])
     if origin is dict: inner = _plain(args[1]) if args[0] is str else None

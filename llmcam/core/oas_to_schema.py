@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from .fn_to_schema import Tool, _dotted
 from .net import NetError, fetch
-from .policy import PolicyError, confine, current_policy, gate, get_policy, trusting
+from .policy import PolicyError, confine, confine_write, current_policy, gate, get_policy, trusting
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e394add8
 class SpecError(ValueError):
@@ -93,11 +93,12 @@ def load_oas(
     overwrite: bool = False,                # Fetch it again even if `destination` is there
 ) -> dict:                                  # The OpenAPI document
     "Load an OpenAPI document, from `destination` if it was kept there before."
-    kept = confine(destination) if destination else None
+    kept = confine_write(destination) if destination else None
+    if kept and current_policy() is not None and kept.suffix not in (".json", ".yaml", ".yml"): raise PolicyError(f"{destination!r}: name a .json file.")
     if kept and kept.exists() and not overwrite: return _parse_document(kept.read_text(encoding="utf-8"), str(destination))
     oas = _parse_document(_read_text(str(oas_url)), str(oas_url))
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        if current_policy() is None: kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(oas, indent=1, ensure_ascii=False), encoding="utf-8")
     return oas
 

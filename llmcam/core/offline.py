@@ -847,15 +847,20 @@ def _plainly(value) -> str:
 
 def _say_facts(facts: dict, question: str) -> str:
     "A flat dict in sentences, or only the part of it that was asked for."
-    numbers = {k: v for k, v in facts.items() if isinstance(v, int) and not isinstance(v, bool) and _SAME.get(k, k) in _CLASSES}
+    counts = {k: v for k, v in facts.items() if isinstance(v, int) and not isinstance(v, bool) and _SAME.get(k, k) in _CLASSES}
     nouns, asked = _objects(question), [k for k in _ASKED if re.search(_ASKED[k][1], question, re.I)]
-    seen = [_amount(_number_of(n, numbers), n) for n in nouns] if nouns and numbers else [_amount(v, k) for k, v in numbers.items() if v and not asked]
-    shown = [k for k in facts if k not in numbers and (not asked or k in asked or k not in _ASKED)]
     label = lambda k: _ASKED[k][0] if k in _ASKED else f"{k.replace('_', ' ')}:"
-    told = [f"{label(k)} {_plainly(facts[k])}".strip() for k in shown if k != "looked"]
-    told += [f"no {_ASKED[k][0]} that can be read" for k in asked if numbers and k not in facts]
-    return " ".join([*([f"I see {_listed(seen)}."] if seen else []), *([f"{_upper(', '.join(told))}."] if told else []),
-        *([*_unseen(question), f"Seen by {facts['looked']}."] if "looked" in facts else [])]) or "I see nothing that I know."
+    shown = [k for k in facts if k not in counts and k != "looked" and (not asked or k in asked or k not in _ASKED)]
+    told = [f"{label(k)} {_plainly(facts[k])}".strip() for k in shown] + [f"no {label(k)} that I can read" for k in asked if counts and k not in facts]
+    lines = [f"I see {_seen(counts, nouns)}."] if nouns and counts or not facts or counts and not asked else []
+    if told: lines.append(f"{_upper(', '.join(told))}.")
+    if "looked" in facts: lines += [*_unseen(question), f"Seen by {facts['looked']}."]
+    return " ".join(lines)
+
+def _seen(counts: dict, nouns: list) -> str:
+    "How many there are of each of `nouns`, or of all that there is."
+    amounts = [_amount(_number_of(n, counts), n) for n in nouns] or [_amount(v, k) for k, v in counts.items() if v]
+    return _listed(amounts) if amounts else "no objects"
 
 def _upper(text: str) -> str: return text[:1].upper() + text[1:]
 
@@ -863,7 +868,7 @@ def _upper(text: str) -> str: return text[:1].upper() + text[1:]
 _UNSEEN = re.compile(r"\b(?P<which>red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old"
     r"|young)\s+(?P<noun>\w+)|\b(?P<what>colou?r|weather|brand|raining|snowing|sunny|windy)\b|\b(?:yesterday|ago|tomorrow|last (?:night|week|month|year))\b", re.I)
 
-_UNTOLD = {"our": "the colour", "lor": "the colour", "her": "the weather", "and": "the brand"}
+_UNTOLD = {"colour": "the colour", "color": "the colour", "weather": "the weather", "brand": "the brand"}
 
 def _unseen(text: str) -> list:
     "What a detector that looks now does not tell of what `text` asks."
@@ -871,7 +876,7 @@ def _unseen(text: str) -> list:
     which = [m["which"].lower() for m in found if m["which"] and _objects(m["noun"])]
     what = [m["what"].lower() for m in found if m["what"]]
     told = [f"I can't tell which are {_listed(which)}."] if which else []
-    if what: told.append(f"I can't tell {_UNTOLD.get(what[0][-3:], 'whether it is ' + what[0])}.")
+    if what: told.append(f"I can't tell {_UNTOLD.get(what[0], 'whether it is ' + what[0])}.")
     return told + ["I can only look now."] * any(not m["which"] and not m["what"] for m in found)
 
 def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
@@ -880,8 +885,7 @@ def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
     good = [m for m in outcome.made if not m.error]
     lines = []
     for made in good:
-        counts = [(_number_of(n, made.result), n) for n in nouns] or [(n, str(name)) for name, n in made.result.items() if n]
-        found = _listed([_amount(n, noun) for n, noun in counts]) if counts else "no objects"
+        found = _seen(made.result, nouns)
         picture = _argument(made)
         lines.append(f"I count {found}{_in(_place_of(picture, talk))}." if picture else f"I count {found}.")
     lines += _unseen(outcome.step.text)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PolicyError', 'ToolPolicy', 'current_policy', 'gate', 'get_policy', 'set_policy', 'trust', 'trusts_url', 'trusting',
-           'data_dir', 'confine']
+           'data_dir', 'confine', 'confine_write']
 
 # %% ../../nbs/core/policy.ipynb #8599370e
 import os
@@ -141,3 +141,15 @@ def confine(
         if any(found.is_relative_to(place) for place in (base, *_trusted_paths(policy))): return found
     raise PolicyError(f"{str(path)!r} is outside the data directory. Name a file that a tool listed or saved, "
                       "or ask the person to trust its folder with ToolPolicy(trusted=(...,)).")
+
+# %% ../../nbs/core/policy.ipynb #8fc92886
+def confine_write(
+    path: str | Path,  # Where somebody would like to write a file
+) -> Path:             # The same path, absolute, links followed where a model is behind the call
+    "Where a tool may write: for a model always below the data directory, unless its policy lets it run programs anyway."
+    policy = current_policy()
+    if policy is None or policy.allow_exec: return Path(path).expanduser()
+    base, named = _resolved(data_dir()), Path(path)
+    for found in (_resolved(named), _resolved(base / named) if not str(path).startswith("~") else base):
+        if found != base and found.is_relative_to(base) and not found.is_dir(): return found
+    raise PolicyError(f"{str(path)!r} is no file in the data directory, and a model writes nowhere else. Give a bare file name.")

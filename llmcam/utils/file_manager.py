@@ -7,21 +7,23 @@ __all__ = ['safe_name', 'unique_path', 'capture_path', 'write_new', 'list_image_
            'download_file', 'data_dir']
 
 # %% ../../nbs/utils/file_manager.ipynb #42f4cec4
+import mimetypes
 import re
 import unicodedata
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..core.net import fetch
-from ..core.policy import confine, current_policy, data_dir, gate
+from ..core.policy import PolicyError, confine_write, current_policy, data_dir
 
 # %% ../../nbs/utils/file_manager.ipynb #15270358
 _all_ = ["data_dir"]
 
 # %% ../../nbs/utils/file_manager.ipynb #b037d63e
 _LETTERS = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "Ae", "œ": "oe", "ł": "l", "Ł": "L", "đ": "d", "þ": "th"})
+
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.I)  # Windows takes these for devices
 
 def safe_name(
     text: str,                # Anything: a place, a title, part of a URL
@@ -30,7 +32,8 @@ def safe_name(
 ) -> str:
     "`text` as a part of a file name: ASCII letters, digits, `.`, `_` and `-`."
     folded = unicodedata.normalize("NFKD", str(text).translate(_LETTERS)).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folded).strip("-._")[:max_len].rstrip("-._") or default
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", folded).strip("-._")[:max_len].rstrip("-._") or default
+    return _RESERVED.sub(r"\1_", plain)
 
 # %% ../../nbs/utils/file_manager.ipynb #48a19c2e
 def _candidates(path):
@@ -103,23 +106,39 @@ def _name_from(url):
     name = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
     return safe_name(name, default="download")
 
-def _target(path):
-    "Where a download may go: a model's choice is confined, a person's is not."
-    policy = current_policy()
-    if policy is None or policy.allow_exec: return Path(path).expanduser()
-    if not Path(path).parent.name: path = data_dir() / path
-    with gate(replace(policy, files="data")): return unique_path(confine(path))
+
 
 # %% ../../nbs/utils/file_manager.ipynb #4dc4f72b
+_HARMLESS = _PICTURES | set(".gif .mp4 .m4v .mov .mkv .webm .avi .ts .mpg .mpeg .mp3 .wav .txt .md .csv .tsv .json .geojson .yaml .yml .xml .pdf".split())
+
+def _harmless(name, reply):
+    "`name` with a suffix that a model may write, its own or that of what came; `PolicyError` if there is none."
+    path, kind = Path(name), reply.headers.get("content-type", "").partition(";")[0].strip()
+    if path.suffix.lower() in _HARMLESS: return safe_name(path.stem, "download") + path.suffix
+    told = mimetypes.guess_extension(kind) or ""
+    if told in _HARMLESS: return safe_name(name, "download") + told
+    raise PolicyError(f"{name} is no picture, video, text or table, and a model may save nothing else. The person can download it.")
+
+# %% ../../nbs/utils/file_manager.ipynb #28267442
+def _target(path, reply):
+    "Where a model's download goes: a free plain name with a harmless suffix, below the data directory."
+    base = data_dir().resolve()
+    *folders, name = confine_write(path).relative_to(base).parts
+    if any(folder.lower() in ("caches", "sessions") for folder in folders): raise PolicyError("That folder is llmcam's own. Give a bare file name.")
+    free = unique_path(confine_write(base.joinpath(*map(safe_name, folders), _harmless(name, reply))))
+    return data_dir() / confine_write(free).relative_to(base)
+
+# %% ../../nbs/utils/file_manager.ipynb #a644c7cf
 def download_file(
     url: str,                     # Address of the file, http or https
     save_path: str | None = None,  # File name or path to save to; a free name in the data directory if left out
 ) -> str:                         # Path of the saved file
     "Download a file from the web into the data directory and return its path."
-    reply = fetch(url).raise_for_status()
-    if save_path is None: return str(write_new(data_dir() / _name_from(reply.url), reply.content))
-    path = _target(save_path)
+    reply, policy = fetch(url).raise_for_status(), current_policy()
+    wanted = save_path if save_path is not None else data_dir() / _name_from(reply.url)
+    guarded = policy is not None and not policy.allow_exec
+    path = _target(wanted, reply) if guarded else Path(wanted).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if current_policy() is not None: return str(write_new(path, reply.content))
+    if save_path is None or policy is not None: return str(write_new(path, reply.content))
     path.write_bytes(reply.content)
     return str(path)

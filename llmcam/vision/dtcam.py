@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from fastcore.basics import AttrDict
 
 from ..core.net import NetError, check_url, fetch
-from ..core.policy import current_policy, data_dir, gate, trusting
-from .camera import CameraError, Frame, SnapshotCamera
+from ..core.policy import PolicyError, current_policy, data_dir, gate, trusting
+from .camera import CameraError, Frame, _modified, _utc_now, decode_image
 
 # %% ../../nbs/vision/dtcam.ipynb #e65d5520
 STATIONS = "https://tie.digitraffic.fi/api/weathercam/v1/stations"
@@ -146,12 +146,18 @@ def _station_views(id, base, timeout=10.0):
     except (ValueError, KeyError, TypeError, AttributeError) as e: raise CameraError(f"The document of station {id} cannot be read: {e!r}") from e
 
 # %% ../../nbs/vision/dtcam.ipynb #d323608c
+_ID = re.compile(r"(C\d{5})(\d{2})?", re.I)  # of a station, and of a preset
+
 def presets(
-    station: "str | dict",  # Station, or its id
+    station: "str | dict",  # Station, its id, or words to search for
 ) -> list:                  # Presets with `id`, `name`, `place`, `municipality`, `province` and `url`
     "The directions that the camera of a station turns to."
-    given = station if isinstance(station, dict) else {"id": str(station)}
-    return _station_views(given["id"], given.get("url") or _configured())
+    given = station if isinstance(station, dict) else _station_of(str(station))
+    return _station_views(given.get("station") or given["id"], given.get("base") or given.get("url") or _configured())
+
+def _station_of(text):
+    found = _ID.fullmatch(text.strip())
+    return {"id": found[1].upper()} if found else find_preset(text)
 
 # %% ../../nbs/vision/dtcam.ipynb #a318e7b4
 _WORKERS, _WEEK = 32, 7 * 24 * 3600
@@ -191,10 +197,10 @@ def _entry(p): return {"camera": f"digitraffic:{p.id}", "place": p.place, "view"
 def camera_address_book(
     stations_url: str = STATIONS,  # Address of the list of stations; leave it as it is for Finland
     update: bool = False,          # True to ask all stations again instead of using the kept book
-    search: str = "",              # Town, road, province or direction, such as "Porvoo" or "tie 4 Ouluun"
+    search: str = "",              # Town, road, province or direction, such as "Porvoo" or "tie 4 Ouluun"; empty for an overview
     limit: int = 20,               # Most cameras to list
 ) -> str:                          # JSON text: the cameras found, each with the `camera` URI that captures it
-    "Search Finland's road weather cameras by town, road or direction. Without a search: how many there are in each province."
+    "Search Finland's road weather cameras by town, road or direction, to find the one to capture. Without a search: how many there are in each province."
     book = address_book(stations_url, update)
     if not search: return json.dumps({"cameras": len(book), "stations": len({p.station for p in book}),
         "by province": dict(Counter(p.province or "unknown" for p in book).most_common(30)), "hint": "Call again with search, for example a town."}, ensure_ascii=False)
@@ -209,8 +215,8 @@ def find_preset(
 ) -> dict:
     "The one road camera that `key` means best."
     if isinstance(key, dict) and "url" in key and "station" in key: return AttrDict(key)
-    base, text = _stations_url(stations_url), str(key["id"] if isinstance(key, dict) else key).strip()
-    if found := re.fullmatch(r"(C\d{5})(\d{2})?", text, re.I):
+    base, text = _stations_url(stations_url), str(key["id"] if isinstance(key, dict) else key).strip() or "Porvoo"
+    if found := _ID.fullmatch(text):
         views = _station_views(found[1].upper(), base)
         chosen = [view for view in views if view.id == text.upper()] or ([] if found[2] else views)
     elif near := stations(text, base): chosen = _station_views(near[0].id, base)
@@ -219,16 +225,24 @@ def find_preset(
     return chosen[0]
 
 # %% ../../nbs/vision/dtcam.ipynb #ef526014
+def _picture(url, timeout):
+    "The reply with the picture at `url`."
+    try: reply = _get(url, timeout, tries=1)
+    except PolicyError: raise
+    except NetError as e: raise CameraError(str(e)) from e
+    if reply.status != 200: raise CameraError(f"{url} answered with status {reply.status}")
+    return reply
+
 class RoadCamera:
     "The newest picture of one road camera: `digitraffic:<preset, station or words>`."
     def __init__(self, uri, timeout, preset=None):
-        self.preset = preset or find_preset(uri.partition(":")[2] or "Porvoo")
-        self.reader = SnapshotCamera(self.preset.url, timeout)
+        self.preset, self.timeout = preset or find_preset(uri.partition(":")[2]), timeout
 
     def read(self):
-        with _as_configured(self.preset.url): frame = self.reader.read()
-        frame.source, frame.place = f"digitraffic:{self.preset.id}", f"{self.preset.place} {self.preset.name}"
-        return frame
+        p, reply = self.preset, _picture(self.preset.url, self.timeout)
+        try: image = decode_image(reply.content)
+        except CameraError as e: raise CameraError(f"{p.url} {e}") from e
+        return Frame(image, f"digitraffic:{p.id}", f"{p.place} {p.name}", _modified(reply.headers) or _utc_now(), encoded=reply.content)
 
     def close(self): pass
 
@@ -241,7 +255,7 @@ def capture(
     return RoadCamera("digitraffic:", timeout, find_preset(preset)).read().save()
 
 def cap(
-    key: str = "Porvoo",  # Town, road, direction, station or preset
+    key: str = "Porvoo",  # Town, road, direction, station or preset, such as "Espoo", "tie 4 Ouluun" or C0152001
 ) -> str:                 # Path of the saved picture
-    "Capture the newest picture of a Finnish road weather camera and return the path of the picture."
+    "Capture the newest picture of a Finnish road weather camera, save it and return the path of the picture. Use it for roads, traffic and weather in Finland."
     return str(capture(key))

@@ -6,7 +6,7 @@
 __all__ = ['encode_image', 'looking_with', 'ask_image', 'parse_facts', 'ask_gpt4v_about_image_file', 'detector_eyes']
 
 # %% ../../nbs/vision/gpt4v.ipynb #da9ea9b7
-import ast, base64, io, json, os, re
+import ast, base64, io, json, math, os, re
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,22 +15,28 @@ from pathlib import Path
 from ..core.fc import _DEFAULT_MODEL, ModelError, default_client, form_msg
 from ..core.fn_to_schema import Hidden
 from ..core.policy import confine
-from .camera import CameraError, Frame
+from .camera import _ORIENTATION, CameraError, Frame, _opened, _read_exif
 
 # %% ../../nbs/vision/gpt4v.ipynb #fdb66602
 def encode_image(
     path: str,             # Picture to encode
     max_side: int = 1280,  # Longest side of what is sent, in pixels
-) -> str:                  # A JPEG in base64
-    "A picture as text, made smaller where it is larger than `max_side`."
+) -> str:                  # A JPEG or PNG in base64
+    "A picture as text: as it is, without what its file says about it, or made smaller if it is larger than `max_side`."
     frame = Frame.load(confine(path))
-    return base64.b64encode(_as_drawn(frame, max_side) or _small_jpeg(frame.image, max_side)).decode()
+    fits = max(frame.shape[:2]) <= max_side and len(frame.encoded) <= _MOST
+    return base64.b64encode(fits and _as_it_is(frame) or _small_jpeg(frame.image, max_side)).decode()
 
 # %% ../../nbs/vision/gpt4v.ipynb #b3d5e653
-def _as_drawn(frame, max_side):
-    "The file of a sample picture that need not be made smaller."
-    fits = max(frame.shape) <= max_side and frame.encoded[:2] == b"\xff\xd8"
-    return frame.encoded if fits and frame.source.startswith("sample:") else None
+_MOST = 8 * 2**20
+
+def _as_it_is(frame):
+    "The file of a picture without what is not pixels; `None` if it must be encoded again: turned, or of a kind that models do not read."
+    encoded = frame.encoded
+    if frame.source.startswith("sample:") and encoded[:2] == b"\xff\xd8": return encoded
+    turned, mode = _read_exif(encoded).get(_ORIENTATION, 1) in range(2, 9), _opened(encoded).mode
+    if turned or mode not in ("RGB", "RGBA", "L", "P"): return None
+    return _bare_jpeg(encoded) if encoded[:2] == b"\xff\xd8" else _bare_png(encoded) if encoded[:4] == b"\x89PNG" else None
 
 def _small_jpeg(image, max_side):
     from PIL import Image
@@ -38,6 +44,32 @@ def _small_jpeg(image, max_side):
     picture.thumbnail((max_side, max_side))
     picture.save(encoded, "JPEG", quality=92)
     return encoded.getvalue()
+
+# %% ../../nbs/vision/gpt4v.ipynb #f028c4a0
+def _shows(marker, part):
+    "Does this part of a JPEG matter for its pixels? EXIF, previews and comments do not, the profile of the colours does."
+    if marker == 0xE2: return part.startswith(b"ICC_PROFILE")
+    return marker in (0xE0, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE)
+
+def _bare_jpeg(encoded):
+    parts, at = [encoded[:2]], 2
+    while encoded[at:at + 1] == b"\xff" and (marker := encoded[at + 1]) not in (0xDA, 0xFF):
+        end = at + 2 + int.from_bytes(encoded[at + 2:at + 4], "big")
+        if _shows(marker, encoded[at + 4:end]): parts.append(encoded[at:end])
+        at = end
+    stop = encoded.find(b"\xff\xd9", at)
+    return b"".join(parts) + encoded[at:stop + 2] if encoded[at:at + 2] == b"\xff\xda" and stop > 0 else None
+
+# %% ../../nbs/vision/gpt4v.ipynb #ba9749f5
+_PNG_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"IDAT", b"IEND")
+
+def _bare_png(encoded):
+    parts, at, name = [encoded[:8]], 8, b""
+    while at < len(encoded) and name != b"IEND":
+        end, name = at + 12 + int.from_bytes(encoded[at:at + 4], "big"), encoded[at + 4:at + 8]
+        if name in _PNG_PARTS: parts.append(encoded[at:end])
+        at = end
+    return b"".join(parts)
 
 # %% ../../nbs/vision/gpt4v.ipynb #0f29a7ca
 _client: ContextVar = ContextVar("llmcam_looks_with", default=(None, None))
@@ -64,7 +96,9 @@ def _looker(client, model, facts=True):
 # %% ../../nbs/vision/gpt4v.ipynb #d86e4f3c
 def _ask(path, text, client, model):
     "Put `text` and the picture to the client; give its answer."
-    picture = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encode_image(path)}"}}
+    encoded = encode_image(path)
+    kind = "png" if encoded.startswith("iVBOR") else "jpeg"  # how the signature of a PNG looks in base64
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{encoded}"}}
     message = form_msg("user", [{"type": "text", "text": text}, picture])
     answer = client.chat.completions.create(model=model, messages=[message])
     if not (answer.choices and answer.choices[0].message.content): raise ModelError(f"{model} gave no answer about the picture. Ask again, or use detect_objects.")
@@ -73,7 +107,7 @@ def _ask(path, text, client, model):
 # %% ../../nbs/vision/gpt4v.ipynb #dff47b37
 def ask_image(
     question: str,           # What you want to know
-    path: str,               # Picture to look at
+    path: str,               # Picture to look at: a path that another tool gave
     client: Hidden = None,   # Model client; the session's, or the default one
     model: Hidden = None,    # Vision model; `$LLMCAM_VISION_MODEL` by default
 ) -> str:                    # The answer
@@ -101,15 +135,18 @@ def parse_facts(
     for found in _json_texts(text):
         for repaired in (found, re.sub(r",\s*([}\]])", r"\1", found)):
             for read in (json.loads, ast.literal_eval):
-                try: facts = read(repaired)
+                try: facts = _tidy(read(repaired))
                 except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError): continue
-                if isinstance(facts, dict): return {str(name): _number(value) for name, value in facts.items()}
+                if isinstance(facts, dict): return facts
     return {}
 
-def _number(value):
-    "A count as a number: `\"7\"` and `7.0` are 7."
+def _tidy(value):
+    "`value` as JSON holds it: a count is a whole number (`\"7\"` and `7.0` are 7), and what is no number is nothing."
+    if isinstance(value, dict): return {str(name): _tidy(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple, set)): return [_tidy(inner) for inner in value]
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value): return int(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(value, float): return value
+    return int(value) if value.is_integer() else value if math.isfinite(value) else None
 
 # %% ../../nbs/vision/gpt4v.ipynb #f80f89e8
 def ask_gpt4v_about_image_file(

@@ -63,10 +63,12 @@ def _count_gpt(path, name):
 _METHODS: dict[str, Callable] = {"gpt": _count_gpt, "yolo": _count_yolo}
 
 # %% ../../nbs/vision/plotting.ipynb #2618ed19
+def _first_line(error): return str(error).strip().split("\n")[0][:160] or type(error).__name__
+
 def _count(method, path, name):
     "One count that never raises."
     try: return _METHODS[method](path, name)
-    except Exception as e: return Count(why=str(e).strip().split("\n")[0][:160] or type(e).__name__)
+    except Exception as e: return Count(why=_first_line(e).replace(str(path), path.name))
 
 def _count_all(method, paths, name, workers=4):
     "The counts of all pictures, in order."
@@ -85,13 +87,14 @@ def _short(name): return name if len(name) < 34 else f"{name[:15]}…{name[-16:]
 
 def _labels(paths):
     "Text below each bar, and what all bars share."
-    frames = [_frame_of(p) for p in paths]
-    if not all(frames): return [_short(p.stem.removeprefix("cap_")) for p in paths], ""
-    places, times = [f.place for f in frames], [f.time.astimezone() for f in frames]
-    same_place, same_day = len(set(places)) == 1, len({t.date() for t in times}) == 1
-    clocks = [f"{t:%H:%M:%S}" if same_day else f"{t:%d.%m. %H:%M}" for t in times]
-    labels = clocks if same_place else [f"{place}\n{clock}" for place, clock in zip(places, clocks)]
-    return labels, ", ".join(places[:same_place] + [f"{t:%d.%m.%Y}" for t in times[:same_day]])
+    frames = {p: f for p in paths if (f := _frame_of(p))}
+    places, times = {f.place for f in frames.values()}, {p: f.time.astimezone() for p, f in frames.items()}
+    same_place, days = len(places) == 1, {f"{t:%d.%m.%Y}" for t in times.values()}
+    def label(path):
+        if path not in frames: return _short(path.stem.removeprefix("cap_"))
+        clock = f"{times[path]:%H:%M:%S}" if len(days) == 1 else f"{times[path]:%d.%m. %H:%M}"
+        return clock if same_place else f"{frames[path].place}\n{clock}"
+    return [label(p) for p in paths], ", ".join([*places, *days]) if same_place and len(days) == 1 else ""
 
 # %% ../../nbs/vision/plotting.ipynb #9db806e3
 _TITLES, _COLOURS = {"gpt": "vision model", "yolo": "detector"}, {"gpt": "#d9822b", "yolo": "#2b6ca3"}

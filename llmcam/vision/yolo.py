@@ -24,7 +24,7 @@ from urllib.request import getproxies
 
 from fastcore.basics import patch
 
-from ..core.policy import confine, data_dir
+from ..core.policy import PolicyError, confine, current_policy, data_dir
 
 # %% ../../nbs/vision/yolo.ipynb #e756198b
 class DetectorError(RuntimeError): "There is no detector, or no picture to run it on."
@@ -170,13 +170,20 @@ def _download(name, online=_is_online):
             return fetched.replace(target)
         except Exception as e: raise DetectorError(f"Downloading {name} failed: {e}. {_WAYS_OUT}") from e
 
+def _is_data(path):
+    "Does `path` lie where tools write, and so perhaps a model?"
+    return any(path.is_relative_to(folder.resolve()) for folder in (data_dir(), data_dir(shared=True)))
+
 def _weights_path(weights):
-    "The file that `weights` means."
+    "The file that `weights`, which a person chose, means: weights hold code, and loading them runs it."
     if str(weights) == "sample": return _sample_weights()
     path = Path(weights).expanduser()
-    if path.exists(): return path.resolve()
-    if path.name != str(weights): raise DetectorError(f"There is no weights file {weights}. {_WAYS_OUT}")
-    return _download(path.name)
+    found, bare = path.resolve(), path.name == str(weights)
+    if found.is_file() and not _is_data(found): return found
+    if bare: return _download(path.name)
+    if not found.is_file(): raise DetectorError(f"There is no weights file {weights}. {_WAYS_OUT}")
+    if current_policy() is None: return found
+    raise PolicyError(f"{weights} is in the data directory, where tools write. Move weights that you trust to another folder.")
 
 # %% ../../nbs/vision/yolo.ipynb #1d9e6f3b
 class Detector:
@@ -211,7 +218,8 @@ def load_detector(
     weights: str | Path | None = None,  # Path, name at ultralytics, or `sample`; None takes LLMCAM_YOLO, else the current nano model
 ) -> Detector:
     "The detector with these weights; loaded at the first call, the same object afterwards."
-    path = _weights_path(weights or os.environ.get("LLMCAM_YOLO") or DEFAULT_WEIGHTS)
+    chosen = weights or os.environ.get("LLMCAM_YOLO")
+    path = _weights_path(chosen) if chosen else _download(DEFAULT_WEIGHTS)
     with _detectors_lock:
         changed, detector = _detectors.get(path, (None, None))
         if changed != path.stat().st_mtime_ns:

@@ -11,6 +11,7 @@ import io
 import re
 import time
 import unicodedata
+from contextlib import nullcontext
 from contextvars import copy_context
 from datetime import datetime, timezone
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 from fastcore.basics import patch
 
 from ..core.net import NetError, check_url, fetch
+from ..core.policy import current_policy, gate, trusting
 from .camera import Camera, CameraError, Frame, _is_named, _public, _stream_options, _StreamCamera, _YOUTUBE
 
 # %% ../../nbs/vision/ytlive.ipynb #50268137
@@ -141,14 +143,19 @@ def _watch_url(uri):
     return f"https://{rest}" if "/" in rest else f"https://www.youtube.com/watch?v={rest}"
 
 # %% ../../nbs/vision/ytlive.ipynb #1642517c
+def _naming(uri, link):
+    "A block in which `link` is trusted, if a person named the camera `uri`, which stands for it, to the policy."
+    policy = current_policy()
+    return nullcontext() if policy is None or uri not in policy.trusted else gate(trusting(policy, link))
+
 class YouTubeCamera(_StreamCamera):
     "A stream behind a link that `yt_dlp` understands."
     def __init__(self, uri, timeout):
         self.link = _watch_url(uri)
-        named = uri if _is_named(uri) else self.link
-        if not _is_named(named): check_url(self.link)
-        url = _kept_stream_url(self.link, timeout)
-        super().__init__(url, timeout, _public(self.link), _stream_options(named, url, timeout))
+        with _naming(uri, self.link):
+            if not _is_named(self.link): check_url(self.link)
+            url = _kept_stream_url(self.link, timeout)
+            super().__init__(url, timeout, _public(self.link), _stream_options(self.link, url, timeout))
 
     def read(self):
         try: return super().read()
@@ -177,13 +184,20 @@ class YTLive:
 
     def __call__(self) -> Path:
         "Capture one frame and return the path of its file."
-        return self.frame().save(self.data_dir)
+        return self._keep(self.frame())
+
+    def _keep(self, frame, when=None):
+        if self.data_dir: Path(self.data_dir).mkdir(parents=True, exist_ok=True)
+        return frame.save(self.data_dir, when=when)
 
 # %% ../../nbs/vision/ytlive.ipynb #2764406c
 def _pixels(frame):
-    "The array of a frame, of a picture's path, or the array itself."
+    "The array of a frame, of a picture's path, or the array itself; `CameraError` if it is no RGB picture."
     if isinstance(frame, (str, Path)): frame = Frame.load(frame)
-    return frame.image if isinstance(frame, Frame) else frame
+    image = frame.image if isinstance(frame, Frame) else frame
+    shape, kind = getattr(image, "shape", ()), getattr(image, "dtype", type(image).__name__)
+    if len(shape) == 3 and shape[2] == 3 and all(shape) and kind == "uint8": return image
+    raise CameraError(f"A frame is an RGB array of (height, width, 3) and uint8, or the path of a picture, not {kind} of shape {tuple(shape)}.")
 
 def crop_frame(
     frame: "Frame | np.ndarray | str | Path",  # A frame, its array, or its file
@@ -197,7 +211,7 @@ def show_frame(
     frame: "Frame | np.ndarray | str | Path",  # A frame, its array, or its file
 ) -> Frame:
     "The frame as an object that shows itself in a notebook."
-    return frame if isinstance(frame, Frame) else Frame.load(frame) if isinstance(frame, (str, Path)) else Frame(frame)
+    return frame if isinstance(frame, Frame) else Frame.load(frame) if isinstance(frame, (str, Path)) else Frame(_pixels(frame))
 
 # %% ../../nbs/vision/ytlive.ipynb #bc891648
 _recogniser, _recogniser_lock = [], Lock()
@@ -282,9 +296,9 @@ class NHsta(YTLive):
         "Capture one frame and return the path of its file, named by what the frame says."
         frame, clock = self.frame(), None
         try: clock, frame.place = meta(frame)
-        except CameraError: return frame.save(self.data_dir)
+        except CameraError: return self._keep(frame)
         frame.time = _in_utc(clock)
-        return frame.save(self.data_dir, when=clock)
+        return self._keep(frame, clock)
 
 # %% ../../nbs/vision/ytlive.ipynb #ea1cd352
 _STREAMS = (
@@ -298,7 +312,7 @@ def _select(location):
 
 # %% ../../nbs/vision/ytlive.ipynb #799c016e
 def select_youtube_live_url(
-    location: str,              # What to see: Helsinki, Santa Claus Village, or a parking lot
+    location: str,              # What to see: Helsinki, Santa Claus Village, or a parking lot; anything else gives Helsinki
     provider: str = "YouTube",  # Who streams it; YouTube is the only one
 ) -> str:                       # Link of the live stream
     "Find the link of a live stream of a location. Use it before capturing a frame from YouTube."
@@ -306,10 +320,10 @@ def select_youtube_live_url(
 
 # %% ../../nbs/vision/ytlive.ipynb #86731eed
 def capture_youtube_live_frame(
-    link: str | None = None,   # Link of the live stream; the view of Helsinki if left out
-    place: str | None = None,  # What the stream shows; part of the file's name
+    link: str | None = None,   # Link of the live stream; if left out, the stream that shows `place`, else Helsinki
+    place: str | None = None,  # What the stream shows, such as Santa Claus Village; part of the file's name
 ) -> str:                      # Path of the saved picture
-    "Capture one frame from a YouTube live stream, save it and return the path of the picture."
+    "Capture one frame from a YouTube live stream now, save it and return the path of the picture. Use it before looking at or counting what the stream shows."
     url = _watch_url(link) if link else select_youtube_live_url(place or "Helsinki")
     if HELSINKI[-11:] in url: return str(NHsta(url, place=place or "Helsinki")())
     known = next((name for _, video, name in _STREAMS if video in url), "nowhere")

@@ -6,9 +6,22 @@
   const title = document.title;
   let after = Number(log.dataset.after), unread = 0, pause = 500, socket;
 
-  // -- showing items
-  const nearEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 160;
+  // -- staying at the end: whatever grows or moves, we follow, until the person scrolls away
+  let following = true, touched = -1e9;
+  const atEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
   const toEnd = () => { scroll.scrollTop = scroll.scrollHeight; };
+  const touch = () => { touched = performance.now(); };
+  for (const kind of ["wheel", "touchmove", "pointerdown", "pointermove"])
+    scroll.addEventListener(kind, event => { if (kind !== "pointermove" || event.buttons) touch(); }, { passive: true });
+  document.addEventListener("keydown", event => { if (/^(Page|Arrow|Home|End| )/.test(event.key) && event.target !== box) touch(); });
+  scroll.addEventListener("scroll", () => {
+    if (atEnd()) following = true;
+    else if (performance.now() - touched < 600) following = false;
+  }, { passive: true });
+  const keepUp = new ResizeObserver(() => { if (following) toEnd(); });
+  keepUp.observe(log); keepUp.observe(scroll);
+
+  // -- showing items
   const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
   const localTimes = root => root.querySelectorAll("time[datetime]").forEach(t => { t.textContent = clock.format(new Date(t.dateTime)); });
 
@@ -20,43 +33,57 @@
   }
 
   function show(item) {
-    const follow = nearEnd(), fresh = element(item.html), old = document.getElementById(fresh.id);
+    const fresh = element(item.html), old = document.getElementById(fresh.id);
     if (old) {
-      const open = [...old.querySelectorAll("details")].map(d => d.open);
-      fresh.querySelectorAll("details").forEach((d, i) => { if (open[i]) d.open = true; });
-      const within = old.contains(document.activeElement), summary = within && document.activeElement.matches("summary");
+      const named = (root, all) => [...root.querySelectorAll("details")].filter(all).map(d => [$("summary", d).textContent, d]);
+      const sole = old.querySelectorAll("details").length === 1, open = new Map(named(old, d => d.open));
+      for (const [name, d] of named(fresh, () => true)) d.open = open.has(name) || (sole && open.size === 1);
+      const focused = old.contains(document.activeElement) && document.activeElement.closest("summary")?.textContent;
       old.replaceWith(fresh);
-      if (summary) $("summary", fresh)?.focus();
+      if (focused != null && focused !== false) (named(fresh, () => true).find(([name]) => name === focused)?.[1] ?? $("details", fresh))?.querySelector("summary").focus();
     } else if (item.place === "log") {
       log.insertBefore(fresh, $("#busy"));
     }
-    if (item.kind === "noti") announce(fresh);
-    if (item.kind === "user" || (item.place === "log" && follow)) toEnd();
+    if (item.kind === "user") following = true;
+    if (following && item.place === "log") toEnd();
+    if (item.kind === "noti" && !old) announce(fresh);
   }
 
   function busy(on) {
     $("#busy").hidden = !on;
     log.setAttribute("aria-busy", String(on));
-    if (on && nearEnd()) toEnd();
+    if (following) toEnd();
+  }
+
+  function isSeen(element) {
+    const box = element.getBoundingClientRect(), view = scroll.getBoundingClientRect();
+    return !document.hidden && box.top < view.bottom - 20 && box.bottom > view.top + 20;
   }
 
   function announce(noti) {
-    toast($(".prose", noti)?.textContent.trim() ?? "");
+    if (!isSeen(noti)) toast($(".prose", noti)?.textContent.trim() ?? "", noti);
     if (document.hidden) document.title = `(${++unread}) ${title}`;
   }
 
-  function toast(text, bad = false) {
-    const fresh = $("#toast").content.firstElementChild.cloneNode(true);
-    $("p", fresh).textContent = text;
-    fresh.classList.toggle("bad", bad);
+  // A note at the edge: for a notification that is out of sight, or, without one, for what went wrong.
+  function toast(text, noti) {
+    const toasts = $("#toasts"), fresh = $("#toast").content.firstElementChild.cloneNode(true), words = $("p", fresh);
+    for (const old of [...toasts.children]) if ($("p", old).textContent === text) old.remove();
+    words.textContent = text;
+    fresh.classList.toggle("bad", !noti);
+    if (noti) { fresh.noti = noti; words.onclick = () => { noti.scrollIntoView({ block: "center" }); touch(); fresh.remove(); }; }
+    else $("use", fresh).setAttribute("href", "/static/icons.svg#alert");
     $("button", fresh).onclick = () => fresh.remove();
-    $("#toasts").append(fresh);
+    while (toasts.children.length > 2) toasts.firstElementChild.remove();
+    toasts.append(fresh);
     setTimeout(() => fresh.remove(), 12000);
   }
 
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) { unread = 0; document.title = title; } });
-  // A picture grows after it is inserted: stay at the end if we were there.
-  log.addEventListener("load", e => { if (e.target.tagName === "IMG" && nearEnd()) toEnd(); }, true);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    unread = 0; document.title = title;
+    for (const note of [...$("#toasts").children]) if (note.noti && isSeen(note.noti)) note.remove();
+  });
 
   // -- the line to the server: reconnects by itself and asks for what it missed
   function connect() {
@@ -81,10 +108,10 @@
   async function post(path, fields) {
     try {
       const answer = await fetch(path, { method: "POST", body: new URLSearchParams(fields) }), words = await answer.text();
-      if (!answer.ok) toast(words, true);
+      if (!answer.ok) toast(words);
       return answer.ok;
     } catch {
-      toast("The server does not answer. Is it still running?", true);
+      toast("The server does not answer. Is it still running?");
       return false;
     }
   }
