@@ -191,7 +191,7 @@ def digitraffic_server(stations=STATIONS, delay=0.0, broken=(), image_base=None,
             with lock:
                 state["requests"] += 1; state["busy"] += 1; state["busiest"] = max(state["busiest"], state["busy"])
                 state["paths"].append(self.path)
-                if self.path.startswith("/api") and not self.headers.get("Digitraffic-User"): state["without_header"] += 1
+                if not self.headers.get("Digitraffic-User"): state["without_header"] += 1
                 crowded = limit and state["busy"] > limit
             try:
                 if delay: time.sleep(delay)

@@ -42,6 +42,35 @@ def test_what_is_not_there_is_an_error(service, key):
     with pytest.raises(CameraError, match="camera_address_book|is not known|No road camera"): capture(key)
 
 
+def test_stations_are_named_by_words_as_well(service):
+    for words in ("Porvoo", "porvo", "Tienpinta", "C0152003", "c01520", find_preset("Porvoo"), stations("Porvoo")[0]):
+        assert [view.id for view in presets(words)] == ["C0152001", "C0152002", "C0152003"]
+    with pytest.raises(CameraError, match="No road camera"): presets("Atlantis")
+
+
+def test_nothing_in_particular_is_porvoo(service):
+    for key in ("", "  "): assert Frame.load(cap(key)).source == "digitraffic:C0152001"
+    assert Camera("digitraffic:").frame().source == "digitraffic:C0152001"
+
+
+@pytest.mark.parametrize("status, body, told", [(404, b"", "status 404"), (200, b"<html>no</html>", "web page"), (200, b"", "empty")])
+def test_a_picture_that_does_not_come(service, monkeypatch, status, body, told):
+    from camera_servers import Quiet, http_server
+    class Handler(Quiet):
+        def do_GET(self): self.answer(body, status)
+    with http_server(Handler) as url:
+        view = {**find_preset("Porvoo"), "url": f"{url}/a.jpg"}
+        with pytest.raises(CameraError, match=told): capture(view)
+    with pytest.raises(CameraError, match="could not be fetched"): capture(view)
+
+
+def test_a_picture_knows_when_it_was_taken_and_is_kept_as_it_came(service):
+    from camera_servers import snapshot_server
+    with snapshot_server() as (url, state):
+        frame = Frame.load(capture({**find_preset("Porvoo"), "url": f"{url}/old.jpg"}))
+    assert frame.time == datetime(2024, 10, 4, 11, 53, 49, tzinfo=timezone.utc) and state["headers"][0]["Digitraffic-User"] == "llmcam"
+
+
 def test_the_list_is_kept_and_revalidated(service, monkeypatch):
     url, state = service
     stations(); stations()

@@ -433,7 +433,17 @@ class WithInit:
     def __init__(self, name: str,  # What it is called
                  size: "float" = 1.0, *args, **kwargs): pass
 
-@pytest.mark.parametrize("cls, required", [(RoadCamera, ["uri", "place"]), (Model, ["name"]), (Options, []), (Spot, ["x"]), (Annotated_, ["name"]), (WithInit, ["name"])])
+@dataclass
+class Leaf: on: Optional["Branch"] = None
+
+@dataclass
+class Branch:
+    "Part of a tree."
+    name: str  # What it is called
+    leaves: list[Leaf] = field(default_factory=list)
+    below: list["Branch"] = field(default_factory=list)
+
+@pytest.mark.parametrize("cls, required", [(RoadCamera, ["uri", "place"]), (Branch, ["name"]), (Model, ["name"]), (Options, []), (Spot, ["x"]), (Annotated_, ["name"]), (WithInit, ["name"])])
 def test_classes(cls, required):
     oas = class_to_oas(cls)
     schema = oas["components"]["schemas"][cls.__name__]
@@ -453,6 +463,13 @@ def test_class_details():
     assert set(oas["components"]["schemas"]) == {"RoadCamera", "Place"} and "$defs" not in json.dumps(oas)
     assert class_to_oas(WithInit)["components"]["schemas"]["WithInit"]["properties"]["name"]["description"] == "What it is called"
     assert class_to_oas(Spot)["components"]["schemas"]["Spot"]["properties"]["id"]["readOnly"] is True
+
+def test_a_class_that_refers_to_itself_keeps_its_comments():
+    schemas = class_to_oas(Branch)["components"]["schemas"]
+    assert list(schemas) == ["Branch", "Leaf"] and list(schemas["Branch"]["properties"]) == ["id", "name", "leaves", "below"]
+    assert schemas["Branch"]["properties"]["name"]["description"] == "What it is called"
+    assert schemas["Branch"]["properties"]["below"] == {"type": "array", "items": {"$ref": "#/components/schemas/Branch"}, "default": []}
+    assert schemas["Branch"]["description"] == "Part of a tree." and schemas["Leaf"]["properties"]["on"]["anyOf"][0]["$ref"].endswith("/Branch")
 
 @pytest.mark.parametrize("cls", [State, object, type("Empty", (), {}), "x", int, list[int]], ids=str)
 def test_classes_without_fields(cls):

@@ -59,6 +59,8 @@ def nullable(schema): return {"anyOf": [schema, NULL]}
 TYPES = [
     (str, S), (int, I), (float, N), (bool, B), (Any, {}), (list, {"type": "array", "items": {}}), (dict, {"type": "object", "additionalProperties": True}),
     (list[str], {"type": "array", "items": S}), (List[int], {"type": "array", "items": I}), (dict[str, float], {"type": "object", "additionalProperties": N}),
+    (List, {"type": "array", "items": {}}), (Dict, {"type": "object", "additionalProperties": True}), (Optional[List], nullable({"type": "array", "items": {}})),
+    (List[Dict], {"type": "array", "items": {"type": "object", "additionalProperties": True}}), (Dict[str, List], {"type": "object", "additionalProperties": {"type": "array", "items": {}}}),
     (Dict[str, List[int]], {"type": "object", "additionalProperties": {"type": "array", "items": I}}),
     (list[dict[str, list[float]]], {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "array", "items": N}}}),
     (Optional[int], nullable(I)), (int | None, nullable(I)), (Union[int, str], {"anyOf": [I, S]}), (int | str, {"anyOf": [I, S]}), (int | float, N),
@@ -94,6 +96,12 @@ def test_schema_of_objects_stands_in_the_tool(tp, good, bad):
     with pytest.raises(ValidationError): Draft202012Validator(schema).validate({"thing": bad})
     with pytest.raises(ArgumentError, match="thing"): bind_arguments(tool, {"thing": bad})
     assert bind_arguments(tool, {"thing": good})
+
+
+def test_bare_typing_names_bind_like_plain_ones():
+    def tool(many: List, named: Dict, maybe: Optional[List] = None): pass
+    assert bind_arguments(tool, {"many": "[1]", "named": {"a": [1]}, "maybe": None}) == {"many": [1], "named": {"a": [1]}, "maybe": None}
+    with pytest.raises(ArgumentError, match="named"): bind_arguments(tool, {"many": [], "named": 7})
 
 
 def test_titles_go_and_a_property_called_title_stays():

@@ -10,7 +10,7 @@ from PIL import Image
 from camera_servers import closed_port, hls_server, silent_server, strip_frame
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from llmcam.vision import ytlive
-from llmcam.vision.camera import Camera, CameraError, Frame
+from llmcam.vision.camera import Camera, CameraError, Frame, capture_frame
 from llmcam.vision.ytlive import NHsta, YTLive, capture_youtube_live_frame, crop_frame, frame_to_text, meta, select_youtube_live_url, show_frame, stream_url
 
 FRAMES = sorted((Path(__file__).parents[2] / "shared/data/frames").glob("cap_*.jpg"))
@@ -190,3 +190,34 @@ def test_a_page_may_not_send_a_model_to_a_private_address(monkeypatch):
         def do_GET(self): self.answer(status=302, Location="http://10.1.2.3/live.m3u8")
     with http_server(Handler) as url, gate(ToolPolicy(trusted=url.removeprefix("http://"))):
         with pytest.raises((CameraError, PolicyError), match="not on the public internet"): stream_url(f"{url}/live.m3u8", timeout=2)
+
+
+@needs_ffmpeg
+def test_a_camera_that_the_person_named_stands_for_its_link():
+    with hls_server() as (url, _):
+        with gate(ToolPolicy(trusted=f"youtube:{url}")):
+            assert Frame.load(capture_frame(f"youtube:{url}")).shape == (360, 640, 3) and Path(capture_youtube_live_frame(url)).exists()
+            for other in (url, f"youtube:{url}?more", url.replace("http", "youtube:http").replace("live", "dead")):
+                with pytest.raises(PolicyError, match="public internet"): capture_frame(other)
+        for trusted in ((), "youtube:http://example.com/live.m3u8", "youtube:"):
+            with gate(ToolPolicy(trusted=trusted)), pytest.raises(PolicyError, match="public internet"): capture_frame(f"youtube:{url}")
+
+
+@pytest.mark.parametrize("kind", [YTLive, NHsta])
+def test_a_folder_of_ones_own_is_made(tmp_path, kind):
+    for _ in range(2): path = kind("sample:harbour?t=30", data_dir=tmp_path / "new/folder")()
+    assert path.parent == tmp_path / "new/folder" and len(list(path.parent.iterdir())) == 2
+    assert kind("sample:harbour?t=30", data_dir=str(tmp_path / "text"))().parent == tmp_path / "text"
+
+
+@pytest.mark.parametrize("image", [None, 7, [[0]], np.zeros((720, 1280), np.uint8), np.zeros((0, 0, 3), np.uint8), np.zeros((0,), np.uint8), np.zeros((720, 0, 3), np.uint8),
+                                   np.zeros((720, 1280, 4), np.uint8), np.zeros((720, 1280, 3)), Frame(np.zeros((720, 1280), np.uint8)), Frame(None)],
+                         ids=lambda image: f"{type(image).__name__}{getattr(image, 'shape', '') if isinstance(image, np.ndarray) else ''}")
+def test_what_is_no_rgb_picture_is_an_error(image):
+    for reader in (meta, frame_to_text, crop_frame):
+        with pytest.raises(CameraError, match="RGB array"): reader(image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (7, 3)])
+def test_the_smallest_pictures_have_no_clock(size):
+    with pytest.raises(CameraError, match="No clock"): meta(np.zeros((*size, 3), np.uint8))

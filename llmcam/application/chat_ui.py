@@ -45,7 +45,7 @@ _ATTRS = {"a": {"href", "title"}, "img": {"src", "alt", "width", "height"}, "ol"
 @lru_cache
 def _parser():
     from markdown_it import MarkdownIt
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    return MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 
 # %% ../../nbs/application/chat_ui.ipynb #29c8a18f
 def _own_pictures(tokens, pictures):
@@ -370,7 +370,9 @@ def _grouped(tools):
         service = str(function.get("metadata", {}).get("service") or "other").rpartition(".")[2].replace("_", " ")
         group, _ = _FRIENDLY.get(function["name"], (service, ""))
         groups.setdefault(group, []).append(function)
-    return {group: functions for group, functions in groups.items() if functions}
+    known = list(_FRIENDLY)
+    order = lambda function: known.index(function["name"]) if function["name"] in known else len(known)
+    return {group: sorted(functions, key=order) for group, functions in groups.items() if functions}
 
 def _is_refused(tool, policy):
     "Would the policy refuse every call?"

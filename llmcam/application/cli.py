@@ -102,14 +102,14 @@ def ask_cameras(
     args: argparse.Namespace,  # question, camera, weights, model, offline
 ) -> int:                      # Exit status
     "Answer a question about cameras."
-    from llmcam.application.chat_ui import camera_message
+    from llmcam.application.chat_ui import camera_message, camera_tools, name_cameras
     from llmcam.application.session import SessionManager
     cameras = tuple(map(_check_camera, args.camera))
     _check_weights(args.weights)
-    engine, report = _pick(args), Reporter()
-    with SessionManager(client=engine.client, model=engine.model, policy=trusting(get_policy(), *cameras)) as manager:
+    engine, report, named = _pick(args), Reporter(), name_cameras(cameras)
+    with SessionManager(camera_tools(named), client=engine.client, model=engine.model, policy=trusting(get_policy(), *cameras)) as manager:
         session = manager[manager.init_session()]
-        if cameras: session.messages.append({"role": "system", "content": camera_message(cameras)})
+        if named: session.messages.append({"role": "system", "content": camera_message(tuple(named))})
         answer = session.chat(args.question, on_event=report)
     if report.failures and not report.calls: raise CliError(re.sub(r"^\w+Error: ", "", report.failures[0].error))
     _say(answer)
@@ -176,8 +176,16 @@ def say(self: Reporter,
 # %% ../../nbs/application/cli.ipynb #dbd9601f
 def _ask(session, report, text):
     "One turn of the demo."
+    from llmcam.application.chat_ui import in_plain_words
     report.say("You", text, "bold")
-    report.say("llmcam", session.chat(text, on_event=report))
+    report.say("llmcam", in_plain_words(session.chat(text, on_event=report)))
+
+def _warm_up(report):
+    "Let the detector look once before it is needed, and say so: the first look takes seconds."
+    from llmcam.vision.sample import render_scene
+    from llmcam.vision.yolo import detect
+    report.say("", "Loading the detector, which takes some seconds …", "dim")
+    detect(render_scene(t=30)[0], weights=os.environ.get("LLMCAM_YOLO") or "sample")
 
 def _watch(session, report, seconds=30):
     "Start a watch, wait until it notifies, stop it."
@@ -205,6 +213,7 @@ def run_demo(
     from llmcam.application.session import SessionManager
     start, report, engine = time.time(), Reporter(sys.stdout, " " * 10), pick_engine(offline=True)
     report.say("", _OPENING)
+    _warm_up(report)
     with SessionManager(client=engine.client, model=engine.model, interval=1.0) as manager:
         session = manager[manager.init_session()]
         for title, prompts in _DEMO:
@@ -212,8 +221,8 @@ def run_demo(
             for prompt in prompts: _ask(session, report, prompt)
         report.say("", "A watch in the background", "bold cyan")
         _watch(session, report)
-    report.say("", "Pictures", "bold cyan")
-    for path in _made_since(start): report.console.print(f"  {path}")
+    report.say("", f"Pictures in {data_dir().resolve()}", "bold cyan")
+    for path in _made_since(start): report.console.print(f"  {path.name}")
     report.say("", f"Done in {time.time() - start:.0f} seconds. Next:\n"
                    '  llmcam ask "How many boats are there?" --camera sample:harbour\n  llmcam serve --demo')
     return 0

@@ -130,7 +130,7 @@ def run_llmcam(
     openai_key: str | None = None,   # Key for OpenAI; `$OPENAI_API_KEY` if `None`
     *,
     demo: bool = False,              # Offline rules and the sample camera: needs no key and no network
-    cameras: tuple = (),             # Cameras that every conversation starts with, trusted
+    cameras: tuple = (),             # Cameras that every conversation starts with, trusted; their passwords stay here
     model: str | None = None,        # Name of the model
     hosts: tuple = (),               # More names under which the page may be reached, through a proxy with a login
     ready: Callable | None = None,   # Called with the address when the server listens; prints it if `None`

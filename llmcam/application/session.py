@@ -19,6 +19,7 @@ from contextvars import ContextVar, copy_context
 from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
+from math import isfinite
 from threading import Lock, RLock
 from typing import Optional
 from uuid import uuid4
@@ -27,7 +28,7 @@ from weakref import WeakValueDictionary
 from fastcore.basics import patch
 from ..core.fc import *
 from ..core.fn_to_schema import *
-from ..core.policy import ToolPolicy, current_policy
+from ..core.policy import PolicyError, ToolPolicy, current_policy
 from ..vision.camera import *
 from ..vision.ytlive import *
 from ..vision.gpt4v import *
@@ -248,6 +249,14 @@ def prepare_handler_schemas(
             for function in (add_api_tools, add_function_tools, remove_tools)]
 
 # %% ../../nbs/application/session.ipynb #c46bb0a1
+@patch
+def _check_base(self: SessionManager, service):
+    "Refuse a model that wants to replace or remove the tools that every session starts with."
+    policy, base = current_policy(), default_tools if self.base_tools is None else self.base_tools
+    if policy is None or policy.allow_exec or service not in {fn_metadata(tool).get("service") for tool in base}: return
+    raise PolicyError(f"{service!r} is the name of built-in tools, which stay as they are. Choose another service name.")
+
+# %% ../../nbs/application/session.ipynb #5cc7f569
 def execute_handler(
     function_name: str,              # Function to run
     session_id: str,                 # Session whose tools it changes
@@ -256,7 +265,9 @@ def execute_handler(
     **kwargs,                        # The arguments of the model
 ):                                   # What the function says
     "Fixup of the tools that change a session's tools."
-    return execute_handler_core(_manager(manager).session_tools[session_id], function_name, module, **kwargs)
+    manager = _manager(manager)
+    manager._check_base(kwargs.get("service_name"))
+    return execute_handler_core(manager.session_tools[session_id], function_name, module, **kwargs)
 
 # %% ../../nbs/application/session.ipynb #6ad67dfb
 _OUTBOX = 1000  # Notifications that wait at most; the oldest go first
@@ -399,6 +410,7 @@ def start_stream(self: Session,
 @patch
 def _add_stream(self: Session, noti_id, tools, messages, every):
     manager = self.manager
+    if every is not None and not isfinite(every): raise ValueError(f"every is {every}; give a number of seconds, such as 10.")
     interval = manager.interval if every is None else max(every, min(1.0, manager.interval))
     with manager._changing, looking_with(manager.client, manager.model):
         if self.id not in manager: raise UnknownSession("This session has been removed.")

@@ -225,10 +225,13 @@ def _model_args(call, tool: dict) -> dict:
     return {key: value for key, value in fn_args(call).items() if not is_hosts(key)}
 
 def _check_level(call, tool: dict, policy: ToolPolicy):
-    "Refuse a tool that can run programs, unless the policy allows it."
-    if fn_metadata(tool).get("level") != "exec" or policy.allow_exec: return
+    "Refuse a tool that can run programs, or change something at a service that no person added, unless the policy allows it."
+    metadata = fn_metadata(tool)
+    foreign = metadata.get("level") == "write" and metadata.get("trusted") is False
+    if not (foreign or metadata.get("level") == "exec") or policy.allow_exec: return
     if policy.approve and policy.approve(call): return
-    raise PolicyError(f"{fn_name(call)} can run programs, and this conversation may not. "
+    can = "changes something at a service that no person added" if foreign else "can run programs, and this conversation may not"
+    raise PolicyError(f"{fn_name(call)} {can}. "
         "The person can allow it: llmcam.trust() in their own notebook, or ToolPolicy(approve=...) to be asked each time.")
 
 # %% ../../nbs/core/fc.ipynb #9fe8b21f

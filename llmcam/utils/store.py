@@ -28,6 +28,14 @@ def _metadata(tool): return tool["function"].get("metadata") or {}
 def _service(tool): return _metadata(tool).get("service")
 def _is_fixed(tool): return _service(tool) in _MANAGERS or "session_id" in _metadata(tool)
 
+# %% ../../nbs/utils/store.ipynb #6d92a2f7
+def _check_service(tools, service):
+    "Refuse a model that wants to replace or remove built-in tools."
+    policy = current_policy()
+    if policy is None or policy.allow_exec: return
+    if service.startswith("llmcam.") or any(_service(tool) == service == _metadata(tool).get("module") for tool in tools):
+        raise PolicyError(f"{service!r} is the name of built-in tools, which stay as they are. Choose another service name.")
+
 # %% ../../nbs/utils/store.ipynb #774d53d1
 def _free_name(name, service, taken):
     "`name`, or a name that tells the service too when `name` is taken. At most 64 letters, digits, `_` and `-`."
@@ -62,6 +70,7 @@ def execute_renamed(
 def _install(tools, service, new):
     "Put `new` in the place of all tools that `service` had; give their names."
     if service in _MANAGERS: raise ValueError(f"{service!r} is the name of the tools that manage tools. Choose another service name.")
+    _check_service(tools, service)
     with _changing:
         kept = [tool for tool in tools if _service(tool) != service or _is_fixed(tool)]
         room = MAX_TOOLS - len(kept)
@@ -157,7 +166,8 @@ def remove_tools(
     tools: list,        # Tools to remove from, changed in place
     service_name: str,  # Service whose tools to remove
 ) -> str:               # What was removed, or which services there are
-    "Remove all tools of a service that was added before. The tools that manage tools stay."
+    "Remove all tools of a service that was added before. The built-in tools and those that manage tools stay."
+    _check_service(tools, service_name)
     with _changing:
         gone = [_name(tool) for tool in tools if _service(tool) == service_name and not _is_fixed(tool)]
         tools[:] = [tool for tool in tools if _service(tool) != service_name or _is_fixed(tool)]

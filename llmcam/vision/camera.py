@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from ..core.net import NetError, check_url, fetch
 from ..core.policy import PolicyError, confine, current_policy, data_dir, gate, trusting
 from ..utils.file_manager import capture_path, safe_name, write_new
-from .stream import MAX_PIXELS, NETWORK, CameraError, StreamReader, decoder
+from .stream import MAX_PIXELS, CameraError, StreamReader, _public, decoder, guarded_options
 
 # %% ../../nbs/vision/camera.ipynb #c30e9cd2
 _all_ = ["CameraError"]
@@ -138,14 +138,20 @@ def save(
 # %% ../../nbs/vision/camera.ipynb #2b841437
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
+def _pillow(content):
+    "Pillow's class for the format of `content`, or `None`. Not `Image.open`: ultralytics replaces that by one that installs packages."
+    from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+    return next((make for make, accepts, *_ in map(Image.OPEN.get, _FORMATS) if accepts(content[:16])), None)
+
 def _opened(content):
-    from PIL import Image, UnidentifiedImageError
+    "The picture in `content`, none of it decoded yet, if it is small enough to be."
     if not content: raise CameraError("is empty, not an image")
     if re.match(rb"\s*(<|\{|\[)", content[:200].removeprefix(b"\xef\xbb\xbf")): raise CameraError(_not_an_image(content))
-    try: return Image.open(io.BytesIO(content), formats=_FORMATS)
-    except UnidentifiedImageError: raise CameraError(f"is not an image that can be read ({len(content):,} bytes)") from None
-    except Image.DecompressionBombError: raise CameraError(f"has more than {MAX_PIXELS:,} pixels") from None
-    except Exception as e: raise CameraError(f"is a damaged image: {e}") from e
+    if not (make := _pillow(content)): raise CameraError(f"is not an image that can be read ({len(content):,} bytes)")
+    try: picture = make(io.BytesIO(content), "")
+    except Exception as e: raise CameraError(f"is a damaged image: {e}") from e  # Pillow's formats raise what they like
+    if picture.width * picture.height <= MAX_PIXELS: return picture
+    raise CameraError(f"is {picture.width} x {picture.height} and has more than {MAX_PIXELS:,} pixels")
 
 # %% ../../nbs/vision/camera.ipynb #5d974f7a
 def _not_an_image(content):
@@ -165,17 +171,17 @@ def decode_image(
     content: bytes,  # The file: JPEG, PNG, WebP, BMP, TIFF or GIF
 ) -> "np.ndarray":   # (height, width, 3), RGB, uint8, the right way up
     "Decode a picture completely, or raise `CameraError`."
-    picture = _opened(content)
-    if picture.width * picture.height > MAX_PIXELS:
-        raise CameraError(f"is {picture.width} x {picture.height} and has more than {MAX_PIXELS:,} pixels")
+    _opened(content)
     if _is_cut_off(content): raise CameraError("is a JPEG that was cut off before its end")
     return decoder(content)
 
 # %% ../../nbs/vision/camera.ipynb #901cf361
 def _read_exif(content):
     "The tags of an encoded picture that we use, as one dict; empty if there are none."
+    from PIL import Image
     try:
-        exif = _opened(content).getexif()
+        exif = Image.Exif()
+        exif.load(_opened(content).info.get("exif"))  # `getexif` would decode a whole PNG to look behind its pixels
         return {**exif, **exif.get_ifd(_EXIF_IFD)}
     except Exception: return {}  # other people's EXIF is often broken, and the picture is still good
 
@@ -268,11 +274,14 @@ def _kind_name(uri):
     raise CameraError(f"{scheme}: is no kind of camera. Use a file, a folder, http(s), rtsp, or one of {', '.join(sorted(_kinds))}.")
 
 # %% ../../nbs/vision/camera.ipynb #72d44445
-_SECRET = re.compile(r"([?&][^=&#]*(?:key|token|pass|pwd|auth|sig|secret)[^=&#]*=)[^&#]*", re.I)
-
-def _public(uri):
-    "`uri` without user, password and keys."
-    return _SECRET.sub(r"\1...", re.sub(r"(//)[^/@\s]*@", r"\1", uri))
+def _check_address(uri):
+    "Raise `CameraError` if the part of `uri` that names the host can be read in two ways."
+    address = re.search(r"(?!file:)\b[A-Za-z][\w+.-]*://.*", uri, re.S)
+    try: fine = not address or not re.search(r"\s", uri.strip()) and urlsplit(address[0]).port != -1
+    except ValueError: fine = False
+    if fine: return
+    shown = _public(re.sub(r"\s", "", uri))
+    raise CameraError(f"{shown} is no usable address. In a password write / as %2F, ? as %3F, # as %23, @ as %40 and a space as %20.")
 
 def _credentials(uri):
     "`uri` without user and password, and the two as a pair or `None`."
@@ -349,35 +358,16 @@ class SnapshotCamera:
     def close(self): pass
 
 # %% ../../nbs/vision/camera.ipynb #89e17ad4
-_URI_IN_TAG = re.compile(r'URI="([^"]+)"')
-
-def _links(playlist, base):
-    "The addresses that an HLS playlist names."
-    from urllib.parse import urljoin
-    lines = [line.strip() for line in playlist.splitlines() if line.strip()]
-    named = [line for line in lines if not line.startswith("#")] + [u for line in lines for u in _URI_IN_TAG.findall(line)]
-    return [urljoin(base, link) for link in named]
+def _stream_options(uri, url, timeout):
+    "How FFmpeg may open `url`, if a model chose the camera `uri`; `None` if a person did."
+    if _is_named(uri): return None
+    return guarded_options(check_url(url, ("http", "https", "rtsp", "rtsps"), timeout))
 
 # %% ../../nbs/vision/camera.ipynb #3a7ffc3a
-def _check_playlist(url, timeout, left=8):
-    "Check the addresses in the playlist at `url` and in the playlists that it names."
-    reply = fetch(url, timeout=timeout, max_bytes=2**20)
-    for link in _links(reply.text, reply.url)[:200]:
-        check_url(link)
-        if left and ".m3u8" in link: left -= 1; _check_playlist(link, timeout, 0)
-
-# %% ../../nbs/vision/camera.ipynb #131f689a
-def _stream_options(uri, url, timeout):
-    "How FFmpeg may open `url`: checked before, and without redirects, if a model chose the camera `uri`."
-    if _is_named(uri): return None
-    check_url(url, ("http", "https", "rtsp", "rtsps"))
-    if ".m3u8" in url: _check_playlist(url, timeout)
-    return {**NETWORK, "max_redirects": "0"}
-
-# %% ../../nbs/vision/camera.ipynb #3d5ffeb7
 class _StreamCamera:
-    "A video source that a child process reads."
-    def __init__(self, target, timeout, name, options=None): self.reader = StreamReader(target, timeout, options, name)
+    "A video source that a child process reads; one with options is the choice of a model."
+    def __init__(self, target, timeout, name, options=None):
+        self.reader = StreamReader(target, timeout, options, name, current_policy() if options else None)
 
     def read(self):
         image, when, _ = self.reader.read()
@@ -400,7 +390,7 @@ class VideoCamera(_StreamCamera):
     def __init__(self, uri, timeout):
         path = _local(uri)
         if not path.is_file(): raise CameraError(f"{path} is no file")
-        super().__init__(str(path), timeout, path.name)
+        super().__init__(str(path), timeout, path.name, None if _is_named(uri) else guarded_options(str(path)))
 
 # %% ../../nbs/vision/camera.ipynb #9aaf2728
 @camera_kind("usb")
@@ -437,6 +427,7 @@ class Camera:
         stale: float = 1800.0,     # Seconds after which a live camera's newest picture is old
     ):
         self.uri, self.place, self.timeout, self.stale = str(uri), place, timeout, stale
+        _check_address(self.uri)
         self.kind, self.source = _kind_name(self.uri), _public(self.uri)
         self.state, self.why, self.since, self.latest, self.seq = "new", "", _utc_now(), None, 0
         self._reader, self._lock = None, Lock()

@@ -241,7 +241,7 @@ def frame_to_text(
     strip = crop_frame(frame)
     strip, height = strip[:, :_text_end(strip)], len(strip)
     how = cv2.INTER_AREA if height > 44 else cv2.INTER_CUBIC
-    strip = cv2.resize(strip, (max(44 * strip.shape[1] // height, 44), 44), interpolation=how)
+    strip = cv2.resize(strip, (min(max(44 * strip.shape[1] // height, 44), 2000), 44), interpolation=how)
     with _recogniser_lock:
         if not _recogniser: _recogniser.append(_load_recogniser())
         found = _recogniser[0](np.ascontiguousarray(strip[..., ::-1]))
