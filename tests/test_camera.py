@@ -1,5 +1,5 @@
 "Cameras: every kind gives a frame, every fault an error in time, and nothing is overwritten or leaked."
-import io, os, signal, subprocess, sys, threading, time
+import io, os, signal, socket, ssl, subprocess, sys, threading, time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -8,11 +8,14 @@ import pytest
 from PIL import Image
 
 from camera_servers import FAULTS, Quiet, closed_port, hls_server, http_server, jpeg, mjpeg_server, silent_server, snapshot_server
+from conftest import program
+from servers import LocalServer
 from llmcam.core.net import NetError
-from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.core.policy import PolicyError, ToolPolicy, gate, trusting
 from llmcam.utils.file_manager import capture_path, list_image_files, safe_name, write_new
 from llmcam.vision.camera import Camera, CameraError, Frame, camera_kind, cameras, capture_frame, decode_image
-from llmcam.vision.stream import Decoder, StreamReader, decoder
+from llmcam.utils.file_manager import data_dir, download_file
+from llmcam.vision.stream import NETWORK, Decoder, StreamReader, decoder, guarded_options
 
 needs_ffmpeg = pytest.mark.usefixtures("ffmpeg")
 
@@ -105,7 +108,7 @@ def test_html_instead_of_an_image_is_named():
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_too_many_pixels_are_refused_before_decoding():
     out = io.BytesIO(); Image.new("1", (12_000, 8_000)).save(out, "PNG")
-    with pytest.raises(CameraError, match="more than 64,000,000 pixels"): decode_image(out.getvalue())
+    with pytest.raises(CameraError, match="more than 40,000,000 pixels"): decode_image(out.getvalue())
 
 
 def test_truncation_is_found_even_when_pillow_is_told_to_look_away(monkeypatch):
@@ -232,7 +235,7 @@ def test_a_redirect_leads_a_models_stream_nowhere():
         with http_server(Handler) as door:
             assert Camera(f"{door}/a.mjpg").frame().shape == (180, 320, 3)
             opened = stream["open"]
-            with gate(ToolPolicy(trusted=door.removeprefix("http://"))), pytest.raises(CameraError): capture_frame(f"{door}/a.mjpg")
+            with gate(ToolPolicy(trusted=door.removeprefix("http://"))), pytest.raises(PolicyError): capture_frame(f"{door}/a.mjpg")
             assert stream["open"] == opened
 
 
@@ -346,10 +349,159 @@ def test_a_link_out_of_the_data_directory_is_not_followed(tmp_path, own_data):
     assert Camera(own_data).frame().shape == (48, 64, 3)
 
 
+def playlist(*parts): return "#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + "".join(f"#EXTINF:2,\n{part}\n" for part in parts) + "#EXT-X-ENDLIST\n"
+
+
+@pytest.mark.parametrize("name", ["live.m3u8", "film.mp4", "a.mjpg"])
+def test_ffmpeg_dials_nothing_that_a_model_may_not(name, tmp_path):
+    "A playlist under any name, which its server calls a playlist, names a part at a private place."
+    class Handler(Quiet):
+        def do_GET(self): self.answer(playlist(f"{inside}/part.ts").encode(), Content_Type="application/vnd.apple.mpegurl")
+    with snapshot_server() as (inside, state), http_server(Handler) as url:
+        with pytest.raises(CameraError), StreamReader(f"{url}/{name}", options=NETWORK) as weak: weak.read()
+        assert state["requests"]  # without the guard FFmpeg goes there
+        state["requests"].clear()
+        with gate(ToolPolicy(trusted=url.removeprefix("http://"))), pytest.raises(PolicyError if "m3u8" in name else CameraError): capture_frame(f"{url}/{name}")
+        assert not state["requests"]
+
+
+def test_formats_are_a_second_wall(tmp_path):
+    "Were there no proxy, a playlist under another name would still not be one."
+    class Handler(Quiet):
+        def do_GET(self): self.answer(playlist(f"{inside}/part.ts").encode(), Content_Type="application/vnd.apple.mpegurl")
+    with snapshot_server() as (inside, state), http_server(Handler) as url:
+        with pytest.raises(CameraError), StreamReader(f"{url}/film.mp4", options=guarded_options(f"{url}/film.mp4")) as reader: reader.read()
+        assert not state["requests"]
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    cert, key, context = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_a_model_may_see_comes_through_the_proxy(secure, tmp_path, request):
+    tls = request.getfixturevalue("certificate") if secure else None
+    film = Path(make_video(tmp_path / "a.mp4")).read_bytes()
+    with LocalServer({"/a.mp4": film}, tls=tls) as server:
+        for policy, fine in ((ToolPolicy(trusted=server.host), True), (ToolPolicy(), False)):
+            options = guarded_options(f"{server.url}/a.mp4")
+            with StreamReader(f"{server.url}/a.mp4", options=options, policy=policy) as reader:
+                if fine: assert reader.read()[0].shape == (48, 64, 3)
+                else:
+                    count = len(server.requests)
+                    with pytest.raises(PolicyError): reader.read()
+                    assert len(server.requests) == count
+            with pytest.raises(OSError): socket.create_connection(("127.0.0.1", int(reader.proxy.url.rpartition(":")[2])), 1)
+
+
+def test_a_playlist_on_disk_reads_no_file_outside_for_a_model(tmp_path, own_data):
+    own_data.mkdir()
+    make_video(tmp_path / "private.ts")
+    evil = own_data / "evil.m3u8"
+    evil.write_text(playlist(tmp_path / "private.ts"))
+    with StreamReader(str(evil)) as weak:  # what a person asks for is read
+        try: assert weak.read()[0].shape == (48, 64, 3)
+        except CameraError as e: assert "private" in str(e)  # read, and not liked
+    for name in ("evil.m3u8", "evil.mp4", "evil.ts"):
+        if not (own_data / name).exists(): (own_data / name).write_bytes(evil.read_bytes())
+        with gate(ToolPolicy.web()), pytest.raises(CameraError) as error: capture_frame(name)
+        assert "private" not in str(error.value)
+
+
+CANARY = "c4n4ry"
+
+@pytest.mark.parametrize("uri", ["rtsp://me:c4n4ry@{}/1", "rtsp://me:p@c4n4ry@{}/1", "rtsp://me:p/c4n4ry@{}/1", "rtsp://me:p?c4n4ry@{}/1", "rtsp://me:p#c4n4ry@{}/1", "rtsp://me:12/c4n4ry@{}/1",
+    "rtsp://me:c4n4ry 5@{}/1", "http://c4n4ry@{}/a.jpg", "http://me:c4n4ry@{}/a.jpg", "http://{}/a.jpg?k=c4n4ry", "http://{}/a.jpg?code=c4n4ry", "http://{}/a.jpg#token=c4n4ry", "http://{}/a.jpg?w=1;pwd=c4n4ry",
+    "http://{}/a.jpg?id=c4n4ryc4n4ryc4n4ryc4n4ry", "http://me:c4/n4ry@{}/a.jpg", "mjpeg:http://me:p@c4n4ry@{}/a", "http://me:p/c4n4ry@{}/live.m3u8", "http://me:%63c4n4ry@{}/a.mp4"])
+def test_no_credential_is_ever_shown(uri):
+    shown, address = [], f"127.0.0.1:{closed_port()}"
+    try:
+        camera = Camera(uri.format(address), timeout=2.0)
+        shown += [camera.source]
+        camera.frame()
+    except CameraError as e:
+        while e: shown.append(f"{e} {e!r}"); e = e.__cause__
+        if len(shown) > 2: shown.append(f"{camera!r} {camera.why} {camera.state}")
+    assert shown and not [text for text in shown if CANARY in text or "n4ry" in text]
+
+
+def test_frames_show_no_credential():
+    with snapshot_server() as (url, _):
+        for end in ("?k=c4n4ry", "?code=c4n4ry", "#token=c4n4ry", "?x_pw=1&pw=c4n4ry"):
+            frame = Camera(f"{url.replace('//', '//me:c4n4ry@')}/ok.jpg{end}").frame()
+            assert CANARY not in f"{frame!r} {frame.source} {frame.place}" and CANARY.encode() not in frame.save().read_bytes()
+    assert Frame(picture(), "http://127.0.0.1/@c/1").source.endswith("/@c/1")
+
+
+def test_a_refused_bomb_costs_no_memory(tmp_path):
+    Image.new("RGBA", (13_000, 13_000)).save(tmp_path / "bomb.png")
+    code = """import resource, sys
+from llmcam.vision.camera import Frame, CameraError, _pillow
+content = open(sys.argv[1], "rb").read(); _pillow(content)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+try: Frame.load(sys.argv[1])
+except CameraError as e: said = str(e)
+print((peak() - before) // 1024, said)
+if len(sys.argv) > 2:
+    from PIL import Image
+    Image.MAX_IMAGE_PIXELS = None; Image.open(sys.argv[1]).getexif(); print((peak() - before) // 1024)"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "bomb.png"), "weak"], capture_output=True, text=True, env=env).stdout.splitlines()
+    assert int(out[0].split()[0]) < 64 and "more than 40,000,000 pixels" in out[0] and int(out[1]) > 300
+
+
+def test_a_text_file_is_no_image_even_when_ultralytics_is_there(tmp_path, capfd):
+    pytest.importorskip("ultralytics").YOLO
+    (tmp_path / "a.jpg").write_bytes(b"hello, no picture")
+    (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff but no picture")
+    for name in ("a.jpg", "b.jpg"):
+        with pytest.raises(CameraError) as error: Frame.load(tmp_path / name)
+        assert "image" in str(error.value) and "pi_heif" not in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+# What a model may write
+
+@pytest.fixture
+def files():
+    pages = {f"/{name}": b"content" for name in ("a.jpg", "yolo26n.pt", "evil.py", "live.m3u8", "con.jpg")}
+    with LocalServer({**pages, "/now.cgi": (200, {"Content-Type": "image/jpeg"}, b"content")}) as server: yield server
+
+
+def test_a_model_downloads_only_what_is_looked_at(files, own_data):
+    with gate(ToolPolicy(trusted=files.host)):
+        for name in ("yolo26n.pt", "evil.py", "live.m3u8"):
+            for save_path in (None, name, f"sub/{name}"):
+                with pytest.raises(PolicyError, match="nothing else"): download_file(f"{files.url}/{name}", save_path)
+        with pytest.raises(PolicyError): download_file(f"{files.url}/a.jpg", "a.pt")
+        assert Path(download_file(f"{files.url}/a.jpg")).name == "a.jpg" and Path(download_file(f"{files.url}/now.cgi")).name == "now.cgi.jpg"
+    assert Path(download_file(f"{files.url}/yolo26n.pt")).name == "yolo26n.pt"  # a person may
+
+
+@pytest.mark.parametrize("policy", [ToolPolicy(), ToolPolicy.web()])
+@pytest.mark.parametrize("save_path", ["", ".", "./", "..", "~", "~/x.jpg", "sub/..", "../x.jpg", "caches/x.jpg", "{base}", "{base}/", "{base}/../x.jpg", "/tmp/x.jpg", "a\0.jpg"])
+def test_a_download_stays_below_the_data_directory(files, own_data, policy, save_path, tmp_path):
+    own_data.mkdir()
+    with gate(trusting(policy, files.host, str(tmp_path))), pytest.raises(PolicyError): download_file(f"{files.url}/a.jpg", save_path.format(base=own_data))
+    assert not list(own_data.iterdir()) and not (tmp_path / "x.jpg").exists() and not (tmp_path / "data-2").exists()
+
+
+def test_names_of_downloads_are_plain(files, own_data):
+    with gate(ToolPolicy(trusted=files.host)):
+        found = [Path(download_file(f"{files.url}/a.jpg", name)).relative_to(own_data).as_posix() for name in ("a:b.jpg", "con.jpg", "sub/NUL.jpg", "b.jpg", "b.jpg")]
+    assert found == ["a-b.jpg", "con_.jpg", "sub/NUL_.jpg", "b.jpg", "b-2.jpg"]
+
+
 def test_a_playlist_may_not_lead_a_model_astray(tmp_path):
     from http.server import SimpleHTTPRequestHandler
     from functools import partial
-    (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXTINF:2,\nhttp://10.1.2.3/secret.ts\n")
+    (tmp_path / "live.m3u8").write_text(playlist("http://10.1.2.3/secret.ts"))
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *args): pass
     with http_server(partial(Handler, directory=str(tmp_path))) as url, gate(ToolPolicy(trusted=url.removeprefix("http://"))):

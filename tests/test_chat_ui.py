@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmcam.application.chat_ui import Feed, Talk, find_pictures, make_app, picture_name, render_markdown
+from llmcam.application.chat_ui import (Feed, NoticeLine, Talk, camera_label, find_pictures, in_plain_words, make_app, name_cameras, picture_name,
+    render_markdown)
 from llmcam.application.runner import ChatServer, ServeError, pick_engine, run_llmcam
 from llmcam.application.session import SessionManager
 from llmcam.core.fn_to_schema import function_schema
@@ -133,7 +134,8 @@ def test_long_and_empty_messages_are_refused(visit):
         assert client.post("/chat", data={"text": "x" * 100_000}).status_code == 413
         assert client.post("/chat", files={"text": b"a file"}).status_code == 422
         assert client.post("/chat", content=b"\xff\x00%%%", headers={"content-type": "multipart/form-data; boundary=x"}).status_code in (400, 422)
-        assert client.post("/chat", json={"text": "Hi"}).status_code == 422
+        for kind in ("application/json", "text/plain", "application/xml", ""):
+            for body in (b'{"text": "Hi"}', b"{broken", b""): assert client.post("/chat", content=body, headers={"content-type": kind}).status_code == 415
         assert client.post("/chat", content=(chunk for chunk in (b"text=", b"x"))).status_code == 411
 
 
@@ -215,6 +217,103 @@ def test_dropped_connections_keep_the_session(visit):
         manager[session_id].notify("The ferry is in.")
         with listen(client, url) as socket: items = until(socket, lambda item: item["kind"] == "noti")
         assert "The ferry is in." in items[-1]["html"] or any("The ferry is in." in item["html"] for item in items)
+
+
+class Recorder(OfflineModel):
+    "The offline model, which keeps what it was sent."
+    def __init__(self): super().__init__(eyes=lambda picture: {"car": 2}); self.heard = []
+    def reply(self, messages, tools=None, *args, **kwargs):
+        self.heard.append(json.dumps([messages, tools], default=str))
+        return super().reply(messages, tools, *args, **kwargs)
+
+
+def everything(talk, client):
+    "All that a visitor, a model and the session's messages get to read."
+    return {"page": client.get("/").text, "events": json.dumps([vars(item) for item in talk.feed.items.values()]),
+            "messages": json.dumps(talk.session.messages, default=str), "model": "".join(talk.manager.client.heard)}
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_camera_s_password_stays_here(visit, alive):
+    "A canary in the address of the camera reaches the camera, and nobody else: not when it works, not when it fails."
+    from camera_servers import snapshot_server
+    with snapshot_server() as (camera_url, camera):
+        uri = camera_url.replace("http://", "http://admin:CANARY-1@") + "/ok.jpg?token=CANARY-2&p=CANARY-3"
+        if not alive: camera["fault"] = "unavailable"
+        with SessionManager(client=Recorder(), policy=ToolPolicy.web(trusted=(uri,))) as manager:
+            app = make_app(manager, cameras=(uri,))
+            with ChatServer(app, port=0) as server:
+                client = visit(server.url)
+                [talk] = app.state.site.talks.values()
+                for question in ("Take a picture", f"Take a picture from {camera_url}/ok.jpg", "How many cars do you see?"): talk.run_turn(question)
+                talk._said.set()
+                told = everything(talk, client)
+        assert not [where for where, text in told.items() if "CANARY" in text]
+        assert all(f"{camera_url}/ok.jpg" in text for text in told.values()), "they read its label"
+        assert all("CANARY-2" in path for path in camera["requests"]) and camera["requests"], "the camera gets its key"
+        assert all(headers.get("Authorization", "").startswith("Basic ") for headers in camera["headers"])
+        assert alive == bool([name for name in talk.pictures if name.startswith("cap_")])
+
+
+@pytest.mark.parametrize("uri, label", [
+    ("rtsp://host/live", "rtsp://host/live"), ("rtsp://u:CANARY@host:554/live?x=CANARY", "rtsp://host:554/live"), ("http://CANARY@host/a#CANARY", "http://host/a"),
+    ("rtsp://u:p@CANARY@host/live", "camera:1"), ("rtsp://u:p/CANARY@host/live", "camera:1"), ("rtsp://u:p?CANARY@host/live", "camera:1"), ("http://host/x?mail=a@CANARY", "camera:1"),
+    ("sample:harbour?t=30", "sample:harbour?t=30"), ("https://www.youtube.com/watch?v=abc", "https://www.youtube.com/watch?v=abc"), ("frames/*.jpg", "frames/*.jpg"), ("usb:0", "usb:0")])
+def test_labels_of_cameras(uri, label):
+    assert camera_label(uri) == label
+
+
+def test_cameras_with_the_same_label_get_two():
+    assert list(name_cameras(("rtsp://a:b@host/1", "rtsp://c:d@host/1"))) == ["rtsp://host/1", "camera:2"]
+
+
+def test_people_read_their_own_words():
+    from llmcam.core.fc import fn_exec
+    from llmcam.core.net import fetch
+    from llmcam.core.policy import confine, gate
+    from llmcam.vision.camera import Camera
+    policy, said = ToolPolicy.web(data=str(data_dir())), []
+    with gate(policy):
+        for refused in (lambda: confine("/etc/passwd"), lambda: fetch("http://127.0.0.1:9/"), lambda: Camera("usb:0").frame()):
+            with pytest.raises(Exception) as error: refused()
+            said.append(str(error.value))
+    tool = function_schema(take_picture, level="exec")
+    said.append(fn_exec({"id": "1", "type": "function", "function": {"name": "take_picture", "arguments": "{}"}}, [tool], policy=policy)["error"])
+    assert all("ToolPolicy" in text for text in said), "a model and a programmer are told what to change"
+    plain = [in_plain_words(text) for text in said]
+    assert not any(word in text for text in plain for word in ("ToolPolicy", "data directory", "trust"))
+    assert "/etc/passwd" in plain[0] and "private" in plain[1] and "programs" in plain[3]
+    assert in_plain_words("Notification stream started with ID f165eca1-c554-4e27-a79f-d62362a43c92.") == "I am watching; I will tell you here."
+
+
+def test_the_empty_page_shows_the_camera_and_is_not_held_up(visit):
+    from llmcam.vision.sample import SampleCamera
+    ready, read = threading.Event(), SampleCamera.read
+    SampleCamera.read = lambda self: (ready.wait(20), read(self))[1]
+    try:
+        with serving(ScriptedModel("Hi."), tools=[], cameras=("sample:harbour?t=30",)) as (url, manager):
+            client = visit(url)  # answers, though the camera has not
+            assert 'id="view"' in client.get("/").text
+            with listen(client, url) as socket:
+                ready.set()
+                [view] = [item for item in until(socket, lambda item: item["key"] == "view") if item["key"] == "view"]
+                [source] = re.findall(r'src="([^"]+)"', view["html"])
+                assert client.get(source).headers["content-type"] == "image/jpeg" and 'width="900"' in view["html"]
+                client.post("/chat", data={"text": "Hi"})
+                until(socket, lambda item: item["kind"] == "model")
+            [session_id] = manager
+            assert not list(Path(manager[session_id].policy.data).glob("*.jpg")), "it is not among the pictures that tools list"
+            for thread in [t for t in threading.enumerate() if t.name == "llmcam-view"]: thread.join(10); assert not thread.is_alive()
+    finally: SampleCamera.read = read
+
+
+def test_the_list_of_tools_has_what_the_policy_allows(visit):
+    with serving(OfflineModel()) as (url, manager):
+        shown = visit(url).get("/").text
+        [session_id] = manager
+        assert "execute_bash_command" in {tool["function"]["name"] for tool in manager[session_id].tools}
+        assert "execute_bash_command" not in shown and "capture_frame" in shown and "<details open" not in shown
+        assert re.search(r"Notifications</h3>.*start_notification_stream.*stop_notification", shown)
 
 
 def test_errors_do_not_tell_secrets(visit, caplog):
@@ -317,27 +416,69 @@ def count_cars() -> str:
     return json.dumps({"car": 5})
 
 
-def test_ask_see_and_watch(tab):
-    "The main job: a question, its tool calls, pictures and answer; a watch, its notification, its end."
+def below(page):
+    "Pixels of the conversation that are below its window, once it is at rest."
+    return page.evaluate("""async () => {
+        const scroll = document.querySelector("#scroll"), images = [...document.querySelectorAll(".log img")].filter(i => i.checkVisibility());
+        await Promise.all(images.map(i => { i.loading = "eager"; return i.decode(); }));
+        await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight; }""")
+
+
+def answered(page, number):
+    "Wait for the end of a turn."
+    page.wait_for_selector(f".msg.model >> nth={number - 1}", timeout=60_000)
+    page.wait_for_selector("#busy", state="hidden", timeout=60_000)
+
+
+@pytest.mark.parametrize("width, height", [(1280, 800), (390, 844)])
+def test_ask_see_and_watch(tab, width, height):
+    "The main job: the camera, a question, its tool calls, pictures and answer, in sight; a plot; a watch, its notification, its end."
     engine = pick_engine(offline=True)
-    with serving(engine.client, interval=.5, label=engine.label, cameras=("sample:harbour?t=30",)) as (url, manager):
-        page = tab(url)
+    with serving(engine.client, interval=.5, label=engine.label, cameras=("sample:harbour",)) as (url, manager):
+        page = tab(url, viewport={"width": width, "height": height})
         assert "not a language model" in page.inner_text(".top")
+        page.wait_for_selector(".view img")
         page.click(".hello [data-prompt]:has-text('Count')")
-        page.wait_for_selector(".call .name:has-text('detect_objects')", timeout=60_000)
-        page.wait_for_selector(".msg.model", timeout=60_000)
+        answered(page, 1)
         assert "car" in page.inner_text(".msg.model")
-        widths = page.eval_on_selector_all(".call img", "all => Promise.all(all.map(i => i.decode().then(() => i.naturalWidth)))")
-        assert len(widths) == 2 and min(widths) > 100, "the frame, and the frame with its boxes"
+        assert below(page) < 1
+        widths = page.eval_on_selector_all(".call .shots.two img", "all => all.map(i => [i.naturalWidth, i.width, i.getBoundingClientRect().top])")
+        assert len(widths) == 2 and min(widths)[0] > 100 and widths[0][2] == widths[1][2], "the frame beside the frame with its boxes"
         page.click(".call summary >> nth=0")
         assert "sample:harbour" in page.inner_text(".call .inside >> nth=0")
-        ask(page, "Notify me when there is at least 1 car")
-        page.wait_for_selector(".noti", timeout=60_000)
-        page.wait_for_selector(".toast")
-        page.click("[data-stop]")
-        page.wait_for_selector("#watches .none")
+        ask(page, "Capture sample:harbour?t=60, sample:harbour?t=140 and sample:harbour?t=220, and plot the cars")
+        answered(page, 2)
+        assert below(page) < 1 and page.locator(".shots.plot img").count() == 1
+        ask(page, "Notify me when there is at least 1 car on sample:harbour")
+        page.wait_for_selector(".noti img", timeout=60_000)
+        assert "I am watching" in page.inner_text(".msg.model >> nth=2") and "started with ID" in page.text_content(".call:has-text('start_notification_stream')")
+        assert below(page) < 1 and page.locator(".toast").count() == 0, "it is in sight, and said once"
+        page.evaluate("document.querySelector('[data-stop]').click()")
+        page.wait_for_selector("#watches .none", state="attached")
         [session_id] = manager
         assert not any(stream.is_alive() for stream in manager[session_id].streams.values())
+
+
+def test_who_scrolls_away_is_left_there(tab):
+    "New messages do not move the page of somebody who reads what came before; what is out of sight is announced, once."
+    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+        page = tab(url, viewport={"width": 1280, "height": 500})
+        for number in range(1, 5): ask(page, "How many cars are there?"); answered(page, number)
+        assert below(page) < 1
+        page.mouse.move(300, 250); page.mouse.wheel(0, -250)
+        page.wait_for_timeout(300)
+        left = below(page)
+        assert left > 100
+        [session_id] = manager
+        for _ in range(2): manager[session_id].notify("The ferry is in.")
+        page.wait_for_selector(".noti >> nth=1")
+        assert below(page) > left and page.locator(".toast").count() == 1
+        page.click(".toast p")
+        assert page.locator(".toast").count() == 0
+        ask(page, "How many cars are there?")
+        answered(page, 5)
+        assert below(page) < 1, "who speaks is at the end again"
 
 
 def test_two_browsers_two_sessions(tab):
@@ -386,8 +527,12 @@ def test_hostile_text_is_inert(tab):
         [session_id] = manager
         manager[session_id].notify(HOSTILE)
         page.wait_for_selector(".noti")
-        page.click(".call summary")
+        page.set_viewport_size({"width": 1280, "height": 320})
+        page.mouse.move(300, 150); page.mouse.wheel(0, -3000)
+        page.wait_for_function("() => document.querySelector('#scroll').scrollTop === 0")
+        manager[session_id].notify(HOSTILE)
         page.wait_for_selector(".toast")
+        page.click(".call summary")
         page.hover(".msg.model a >> nth=0")
         assert page.evaluate("window.hit") is None
         assert page.locator("#log script, #log iframe, #log style, #log [onerror]").count() == 0
@@ -462,4 +607,17 @@ def test_visitors_who_said_nothing_make_room():
         fourth = site.begin()
         assert len(manager) == 2 and first.session and fourth.session and not second.session
         for talk in (site.begin(), fourth): talk.say("I stay, too")
-        with pytest.raises(HTTPException): site.begin()
+        with pytest.raises(HTTPException, match="60 minutes"): site.begin()
+
+
+def test_a_conversation_that_was_left_makes_room():
+    "The one that was left longest ago; none with a watch, an open page, or a visitor within the hour."
+    from llmcam.application.chat_ui import Site
+    with SessionManager([function_schema(count_cars)], client=OfflineModel(), interval=30) as manager:
+        site = Site(manager, most=4)
+        talks = watching, open_page, old, recent = [site.begin() for _ in range(4)]
+        for talk in talks: talk.run_turn("How many cars are there?"); talk.show(lambda key: NoticeLine("x", key=key), "user"); talk.touched -= 5000
+        watching.session.start_stream([{"role": "user", "content": "Notify me when there are more than 9 cars"}])
+        recent.touched += 4000
+        with open_page.feed.listening(lambda: None): site.begin()
+        assert old.session is None and all(talk.session for talk in (watching, open_page, recent))

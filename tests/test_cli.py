@@ -99,6 +99,15 @@ def test_ask_a_model_through_the_protocol(capsys, monkeypatch):
     assert re.search(r"\d+ car", capsys.readouterr().out)
 
 
+def test_a_camera_s_password_is_not_told(capsys):
+    from camera_servers import snapshot_server
+    with snapshot_server() as (url, camera):
+        uri = url.replace("//", "//admin:CANARY@") + "/ok.jpg"
+        assert main(["ask", "--offline", "Take a picture", "--camera", uri]) == 0
+    shown = capsys.readouterr()
+    assert "CANARY" not in shown.out + shown.err and f"{url}/ok.jpg" in shown.err and camera["headers"][0]["Authorization"]
+
+
 def test_two_cameras(capsys):
     assert main(["ask", "--offline", "How many cars are there?", "--camera", "sample:harbour?t=30", "--camera", "sample:harbour?t=60"]) == 0
     assert capsys.readouterr().err.count("✓ detect_objects") == 2
@@ -130,8 +139,10 @@ def test_the_demo_ends_by_itself(tmp_path):
     assert demo.returncode == 0, demo.stderr
     assert time.monotonic() - started < 60
     for shown in ("not a language model", "✓ capture_frame", "✓ detect_objects", "✓ plot_object", "✓ start_notification_stream", "Notification: ", "✓ stop_notification"): assert shown in demo.stdout
-    pictures = re.findall(rf"^  ({re.escape(str(tmp_path))}\S+)$", demo.stdout, re.M)
-    assert len(pictures) >= 8 and all(map(os.path.isfile, pictures)) and any("plot" in path for path in pictures)
+    pictures = re.findall(r"^  (\S+\.(?:jpg|png))$", demo.stdout, re.M)
+    assert len(pictures) >= 8 and all((tmp_path / "d" / name).is_file() for name in pictures) and any("plot" in name for name in pictures)
+    assert demo.stdout.count(str(tmp_path)) == 1, "the folder is named once"
+    assert demo.stdout.index("Loading the detector") < demo.stdout.index("→")
     assert "\x1b" not in demo.stdout and "Traceback" not in demo.stderr
 
 

@@ -459,3 +459,14 @@ def test_what_a_tool_raises_or_yields_stays_inside():
     run = lambda f: {"id": "call_1", "type": "function", "function": {"name": f.__name__, "arguments": "{}"}}
     assert "stopped" in fc.fn_exec(run(cancel), [function_schema(cancel)])["error"]
     assert "line 7" in fc.fn_result_content(run(lines), [function_schema(lines)])
+
+
+# Services that a model added
+
+@pytest.mark.parametrize("trusted, policy, runs", [(True, ToolPolicy(), True), (False, ToolPolicy(), False), (False, ToolPolicy.web(), False), (False, ToolPolicy.notebook(), True),
+    (False, ToolPolicy(approve=lambda call: True), True), (False, ToolPolicy(approve=lambda call: False), False), (None, ToolPolicy(), True)])
+def test_a_request_that_changes_something_needs_a_person(trusted, policy, runs):
+    told = {} if trusted is None else {"trusted": trusted}
+    found = fn_exec(call(), [function_schema(add, level="write", **told)], policy)
+    assert found == 3 if runs else "no person added" in found["error"]
+    assert fn_exec(call(), [function_schema(add, level="network", **told)], policy) == 3

@@ -439,3 +439,27 @@ def test_under_the_web_policy_each_session_has_files_of_its_own():
     assert anna.id not in anna.policy.data
     shared = SessionManager(client=OfflineModel(), policy=ToolPolicy())  # the weak variant: one folder for all
     assert shared[shared.init_session()].policy.data is None
+
+
+# ---------------------------------------------------------------- what a model may not change
+
+def test_the_tools_that_a_session_starts_with_stay_for_a_model():
+    def ring(): "Ring."
+    with SessionManager(tools=[function_schema(ring, service_name="bells")]) as manager:
+        sid = manager.init_session()
+        ask = lambda tool, **arguments: fn_exec({"id": "1", "type": "function", "function": {"name": tool, "arguments": json.dumps(arguments)}}, manager[sid].tools, ToolPolicy())
+        plots = ["llmcam.utils.file_manager.list_plot_files"]
+        for service in ("bells", "llmcam.application.session"):
+            assert "built-in" in ask("add_function_tools", service_name=service, function_names=plots)["error"]
+            assert "built-in" in ask("remove_tools", service_name=service)["error"]
+        assert "ring" in names(manager[sid].tools)
+        assert "Added" in ask("add_function_tools", service_name="plots", function_names=plots) and "Removed" in ask("remove_tools", service_name="plots")
+        execute_handler("add_function_tools", sid, manager=manager.name, service_name="bells", function_names=plots)  # a person may
+        assert "ring" not in names(manager[sid].tools)
+
+
+@pytest.mark.parametrize("every", [float("nan"), float("inf"), -float("inf"), "nan"])
+def test_a_watch_needs_a_number_of_seconds(offline, every):
+    sid = offline.init_session()
+    with pytest.raises(ValueError, match="number of seconds"): S.execute_start_notification_stream("start_notification_stream", sid, every=every, manager=offline.name)
+    assert not offline[sid].streams

@@ -1,14 +1,18 @@
 "Tools that come and go in the middle of a conversation."
 import importlib, json, re, sys, threading, types
+from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from llmcam.core.fc import complete, fn_exec, form_msg
-from llmcam.core.fn_to_schema import ArgumentError
+from llmcam.core.fn_to_schema import ArgumentError, function_schema
 from llmcam.core.offline import ScriptedModel
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from servers import LocalServer
 from llmcam.utils import store
+from llmcam.utils.file_manager import list_image_files
 from llmcam.utils.store import *
 
 
@@ -218,3 +222,37 @@ def test_an_api_that_a_model_adds_is_not_at_home(service):
     fn_exec(call("add_api_tools", service_name="port", base_url=service), tools, home)
     assert fn_exec(call("berths"), tools, home) == {"free": [4, 7]}
     assert "not on the public internet" in str(fn_exec(call("berths"), tools))
+
+
+# What a model may not put in place of what is there
+
+@contextmanager
+def served(doc):
+    with LocalServer({"/api.json": doc}) as server: yield server.url
+
+
+@pytest.mark.parametrize("policy", [ToolPolicy(), ToolPolicy.web()])
+def test_a_model_keeps_documents_only_in_the_data_directory(tmp_path, own_data, policy):
+    with served(document("a")) as url:
+        for target in (tmp_path / "x.json", "../x.json", "~/x.json", "x.py", "", "deep/er/x.json"):
+            with gate(replace(policy, trusted=(url.removeprefix("http://"), str(tmp_path)))):
+                try: add_api_tools([], "s", url, f"{url}/api.json", str(target))
+                except (PolicyError, OSError): pass
+        assert not list(tmp_path.glob("x.*")) and not (own_data / "deep").exists() and not list(own_data.glob("*.py"))
+        with gate(replace(policy, trusted=(url.removeprefix("http://"),))): add_api_tools([], "s", url, f"{url}/api.json", "x.json")
+        assert json.loads((own_data / "x.json").read_text())["info"]["title"] == "t"
+        add_api_tools([], "s", url, f"{url}/api.json", str(tmp_path / "deep" / "x.json"))  # a person writes where they like
+        assert (tmp_path / "deep" / "x.json").exists()
+
+
+def test_a_model_does_not_take_the_place_of_built_in_tools(api):
+    def ring(): "Ring."
+    tools = [function_schema(list_image_files), function_schema(ring)]
+    with gate(ToolPolicy(files="any")):
+        for service in ("llmcam.utils.file_manager", "llmcam.anything", __name__):
+            with pytest.raises(PolicyError, match="built-in"): add_function_tools(tools, service, ["llmcam.utils.file_manager.list_plot_files"])
+            with pytest.raises(PolicyError, match="built-in"): remove_tools(tools, service)
+        with pytest.raises(PolicyError, match="built-in"): add_api_tools(tools, "llmcam.utils.file_manager", "https://x.example", api("list_image_files"))
+    assert names(tools) == ["list_image_files", "ring"]
+    add_api_tools(tools, "llmcam.utils.file_manager", "https://x.example", api("list_image_files"))  # a person may
+    assert names(tools) == ["ring", "list_image_files"]

@@ -254,3 +254,31 @@ def test_quiet_nothing_printed_nothing_written_nobody_called(picture, tmp_path):
 def test_the_switches_are_put_back():
     yolo._ultralytics()
     assert "YOLO_AUTOINSTALL" not in os.environ
+
+
+# Weights are code
+
+def test_weights_that_a_model_could_have_written_are_not_loaded(picture, data, tmp_path, monkeypatch):
+    "The data directory is the current one, and something lies there under the name of the default weights."
+    monkeypatch.setenv("LLMCAM_DATA", str(data)); monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache")); monkeypatch.delenv("LLMCAM_YOLO", raising=False)
+    monkeypatch.setattr(yolo, "_is_online", lambda: False)
+    monkeypatch.setattr(yolo._download, "__defaults__", (lambda: False,))
+    loaded = []
+    monkeypatch.setattr(yolo, "Detector", lambda path: loaded.append(Path(path)))
+    data.mkdir(); monkeypatch.chdir(data)
+    for name in ("yolo26n.pt", "own.pt"): (data / name).write_bytes(b"code")
+    Image.open(picture).save(data / "a.jpg")
+    for chosen in (None, "yolo26n.pt", "own.pt", str(data / "own.pt"), "./own.pt"):
+        if chosen: monkeypatch.setenv("LLMCAM_YOLO", chosen)
+        with gate(ToolPolicy.web()), pytest.raises((DetectorError, PolicyError)): detect_objects("a.jpg")
+    assert not loaded
+    load_detector("./own.pt")  # the weak variant: a person who asks for it by path gets it
+    assert loaded == [data / "own.pt"]
+
+
+def test_a_persons_weights_are_found_by_their_bare_name_outside_the_data(tmp_path, data, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(yolo, "Detector", lambda path: loaded.append(Path(path)))
+    monkeypatch.chdir(tmp_path); (tmp_path / "mine.pt").write_bytes(b"code")
+    with gate(ToolPolicy.web()): load_detector("mine.pt")
+    assert loaded == [tmp_path / "mine.pt"]
