@@ -246,7 +246,7 @@ def test_a_camera_s_password_stays_here(visit, alive):
                 client = visit(server.url)
                 [talk] = app.state.site.talks.values()
                 for question in ("Take a picture", f"Take a picture from {camera_url}/ok.jpg", "How many cars do you see?"): talk.run_turn(question)
-                talk._said.set()
+                for thread in [t for t in threading.enumerate() if t.name == "llmcam-view"]: thread.join(10)
                 told = everything(talk, client)
         assert not [where for where, text in told.items() if "CANARY" in text]
         assert all(f"{camera_url}/ok.jpg" in text for text in told.values()), "they read its label"
@@ -274,7 +274,7 @@ def test_people_read_their_own_words():
     from llmcam.vision.camera import Camera
     policy, said = ToolPolicy.web(data=str(data_dir())), []
     with gate(policy):
-        for refused in (lambda: confine("/etc/passwd"), lambda: fetch("http://127.0.0.1:9/"), lambda: Camera("usb:0").frame()):
+        for refused in (lambda: confine("/etc/passwd"), lambda: fetch("http://127.0.0.1/"), lambda: Camera("usb:0").frame()):
             with pytest.raises(Exception) as error: refused()
             said.append(str(error.value))
     tool = function_schema(take_picture, level="exec")
@@ -313,7 +313,7 @@ def test_the_list_of_tools_has_what_the_policy_allows(visit):
         [session_id] = manager
         assert "execute_bash_command" in {tool["function"]["name"] for tool in manager[session_id].tools}
         assert "execute_bash_command" not in shown and "capture_frame" in shown and "<details open" not in shown
-        assert re.search(r"Notifications</h3>.*start_notification_stream.*stop_notification", shown)
+        assert re.search(r"Notifications</h3>.*start_notification_stream.*stop_notification", shown, re.S)
 
 
 def test_errors_do_not_tell_secrets(visit, caplog):

@@ -7,7 +7,7 @@ import pytest
 from conftest import program
 from llmcam.core import net
 from llmcam.core.net import BlockedError, NetError, check_url, fetch, is_public
-from llmcam.core.policy import PolicyError, ToolPolicy, confine, current_policy, data_dir, gate, get_policy, set_policy, trust, trusting, trusts_url
+from llmcam.core.policy import PolicyError, ToolPolicy, confine, confine_write, current_policy, data_dir, gate, get_policy, set_policy, trust, trusting, trusts_url
 from servers import LocalServer
 
 
@@ -273,3 +273,20 @@ def test_trusted_folders(tmp_path):
     with gate(ToolPolicy.web(trusted=(str(photos),))):
         assert confine(photos / "x.jpg") == photos / "x.jpg"
         with pytest.raises(PolicyError): confine(tmp_path / "photos2")
+
+
+# Where a model may write
+
+@pytest.mark.parametrize("path", ["", ".", "..", "~", "~/x.txt", "/tmp/x.txt", "../x.txt", "link/x.txt", "folder", "a\0b", "{base}", "{base}/../x.txt"])
+@pytest.mark.parametrize("policy", [ToolPolicy(), ToolPolicy(trusted="/tmp"), ToolPolicy.web()])
+def test_a_model_writes_only_below_the_data_directory(path, policy):
+    (data_dir() / "link").symlink_to("/tmp"); (data_dir() / "folder").mkdir()
+    path = path.format(base=data_dir())
+    with gate(policy):
+        with pytest.raises(PolicyError): confine_write(data_dir() / path if path.startswith("link") else path)
+        assert confine_write("x.txt") == confine_write(data_dir() / "x.txt") == data_dir().resolve() / "x.txt"
+    if "\0" not in path: confine_write(path)  # a person may
+
+
+def test_weak_reading_rules_do_not_hold_for_writing():
+    with gate(ToolPolicy()): assert str(confine("/tmp/x.txt")).endswith("x.txt")

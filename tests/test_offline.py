@@ -8,7 +8,8 @@ import pytest
 from llmcam.application.session import SessionManager
 from llmcam.core.fc import Final, TextDelta, ToolStarted, complete, form_msg, form_msgs, stream
 from llmcam.core.fn_to_schema import Tool, function_schema, public_tool
-from llmcam.core.offline import OfflineModel, OfflineServer, RequestError, ScriptedModel, check_messages, check_request
+from llmcam.core.offline import OfflineModel, OfflineServer, RequestError, ScriptedModel, check_messages, check_request, classes_of
+from llmcam.vision.yolo import DetectorError
 
 STREAM = "3f2b8c1e-1111-4222-8333-123456789abc"
 SIGNED = "(Keyword rules wrote this, not a language model.)"
@@ -17,11 +18,19 @@ SIGNED = "(Keyword rules wrote this, not a language model.)"
 def frame_of(camera): return f"data/cap_{''.join(c for c in camera.split('?')[0].rpartition(':')[2] if c.isalnum())}.jpg"
 
 
+def detected(image_path, conf=.25, objects=None):
+    counts = {"car": 3, "boat": 4} if "market" in image_path or image_path.endswith("b.jpg") else {"car": 7, "person": 2, "boat": 1}
+    asked = {word: [c for c in classes_of(word) if c in ("car", "person", "boat", "truck", "bus", "dog")] for word in objects or []}
+    if unknown := [word for word, known in asked.items() if not known]:
+        raise DetectorError(f"The detector does not know {' or '.join(f'{chr(39)}{u}{chr(39)}' for u in unknown)}. It knows car, person, boat, truck, bus, dog.")
+    return json.dumps({c: counts.get(c, 0) for known in asked.values() for c in known} if objects else counts)
+
+
 STAND_INS = dict(
     capture_frame=lambda camera: frame_of(camera),
     capture_youtube_live_frame=lambda link=None, place=None: "data/cap_youtube.jpg",
     cap=lambda **kwargs: "data/cap_Porvoo.jpg",
-    detect_objects=lambda image_path, conf=.25: json.dumps({"car": 3, "boat": 4} if "market" in image_path else {"car": 7, "person": 2, "boat": 1}),
+    detect_objects=detected,
     plot_object=lambda images, object, methods=None: json.dumps({"path": f"data/plot_{object}_{len(images)}.png"}),
     list_image_files=lambda **kwargs: "data/cap_a.jpg\ndata/cap_b.jpg",
     list_detection_files=lambda **kwargs: "data/detection_cap_a.jpg",
@@ -69,7 +78,7 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["How many people are on the pier right now?"], BOTH, TWO, "2 people"),
     (["How many boats are on sample:harbour and sample:market?"], None, TWO, "In all 5 boats"),
     (["How many cars at sample:harbour? And how many boats at sample:market?"], None, COUNT * 2, "4 boats"),
-    (["Which camera has more cars, sample:harbour or sample:market?"], None, TWO, "Most cars: sample:harbour"),
+    (["Which camera has more cars, sample:harbour or sample:market?"], None, TWO, "sample:harbour has more cars than sample:market."),
     (["How many trucks does digitraffic:Porvoo show?"], None, COUNT, "no trucks"),
     (["Capture the harbour, detect objects, plot the cars"], None, [*COUNT, "plot_object"], "plot_car_1.png"),
     (["capture sample:harbour, then count the boats, and finally plot both cars and people"], None, [*COUNT, "plot_object", "plot_object"], "plot_person_1"),
@@ -81,14 +90,14 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Take pictures of sample:harbour and sample:market", "How many people are on each of these frames?"], None, ["detect_objects"] * 2, "2 people"),
     (["Take pictures of sample:harbour and sample:market", "Plot the boats in these pictures"], None, ["plot_object"], "plot_boat_2"),
     (["Capture sample:harbour", "Capture sample:market", "Plot the number of cars in the captured images"], None, ["plot_object"], "plot_car_2"),
-    (["Detect objects in data/a.jpg and data/b.jpg"], None, ["detect_objects"] * 2, "7 cars, 2 people and 1 boat in b.jpg"),
-    (["Count people in 'my pictures/a b.jpg' with confidence 0.5"], None, ["detect_objects"], '{"image_path": "my pictures/a b.jpg", "conf": 0.5}'),
+    (["Detect objects in data/a.jpg and data/b.jpg"], None, ["detect_objects"] * 2, "3 cars and 4 boats in b.jpg"),
+    (["Count people in 'my pictures/a b.jpg' with confidence 0.5"], None, ["detect_objects"], '{"image_path": "my pictures/a b.jpg", "conf": 0.5, "objects": ["person"]}'),
     (["What do you see?"], HARBOUR, ["capture_frame", "ask_gpt4v_about_image_file"], "I see 7 cars. Time 12:12:06, place Torni, day. Seen by the object detector."),
     (["Describe the picture data/x.png"], None, ["ask_gpt4v_about_image_file"], "data/x.png"),
     (["List all images"], None, ["list_image_files"], "cap_b.jpg"),
     (["Which detections do we have?"], None, ["list_detection_files"], "detection_cap_a"),
     (["Show me the plots you made"], None, ["list_plot_files"], "plot_car"),
-    (["Count the cars in all captured images"], None, ["list_image_files", "detect_objects", "detect_objects"], "In all 14 cars"),
+    (["Count the cars in all captured images"], None, ["list_image_files", "detect_objects", "detect_objects"], "In all 10 cars"),
     (["Plot the number of people in every saved picture"], None, ["list_image_files", "plot_object"], "plot_person_2"),
     (["Watch sample:harbour and tell me when there are more than 3 cars, then stop."], None, ["start_notification_stream"], STREAM),
     (["Notify me if at least two boats show up"], HARBOUR, ["start_notification_stream"], STREAM),
@@ -106,7 +115,7 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Run `ls -l data`"], None, ["execute_bash_command"], "ls -l data"),
     (["Find the YouTube live stream of Santa Claus Village"], None, ["select_youtube_live_url"], "Santa Claus Village"),
     (["Which road cameras are there in Porvoo?"], None, ["camera_address_book"], ""),
-    (["Which one of sample:harbour and sample:market is busier?"], None, TWO, "Most objects: sample:harbour"),
+    (["Which one of sample:harbour and sample:market is busier?"], None, TWO, "sample:harbour has more objects than sample:market."),
     (["Capture the road camera of Porvoo"], HARBOUR, ["cap"], "Porvoo"),
     (["capture, detect, plot boats"], HARBOUR, [*COUNT, "plot_object"], "plot_boat_1"),
     (["Show me a picture of the harbour"], HARBOUR, ["capture_frame"], "sample:harbour"),
@@ -143,6 +152,28 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Every minute, tell me how many cars there are"], HARBOUR, ["start_notification_stream"], STREAM),
     (["Which notifications are running?"], HARBOUR, [], "can't tell"),
     (["Delete all images"], HARBOUR, [], "can't tell"),
+    (["How many unicorns are there?"], HARBOUR, COUNT, "The detector does not know 'unicorn'. It knows car"),
+    (["How many cats, cars and zeppelins do you see?"], HARBOUR, [*COUNT, "detect_objects"], "I count 7 cars on sample:harbour. The detector does not know 'cat' or 'zeppelin'."),
+    (["How much traffic is there?"], HARBOUR, COUNT, "7 vehicles"),
+    (["How many traffic lights are there?"], HARBOUR, COUNT, '"objects": ["traffic light"]'),
+    (["List all images", "How many cars in the second one?"], None, ["detect_objects"], "3 cars in cap_b.jpg"),
+    (["List all images", "How many cars in the third one?"], None, [], "only 2"),
+    (["Compare boats in a.jpg and b.jpg"], None, ["detect_objects"] * 2, "I count 1 boat in a.jpg. I count 4 boats in b.jpg. b.jpg has more boats than a.jpg."),
+    (["Which has more cars, a.jpg or b.jpg?"], None, ["detect_objects"] * 2, "a.jpg has more cars than b.jpg"),
+    (["How many cars are in a.jpg?", "Is that more than in b.jpg?"], None, ["detect_objects"], "a.jpg has more cars than b.jpg"),
+    (["Wie viele Autos sind auf sample:harbour?"], None, [], "only understand English"),
+    (["Сколько машин на sample:harbour?"], None, [], "only understand English"),
+    (["How many images do I have?"], None, ["list_image_files"], "2 pictures"),
+    (["How many pictures show cars?"], HARBOUR, ["list_image_files", *["detect_objects"] * 2], "3 cars in cap_b.jpg"),
+    (["Capture the Santa Claus village and count reindeer"], None, ["capture_youtube_live_frame", "detect_objects"], '{"place": "Santa Claus"}'),
+    (["Count the people in Santa Claus Village"], None, ["capture_youtube_live_frame", "detect_objects"], "2 people"),
+    (["Capture an image from YouTube Live"], HARBOUR, ["capture_youtube_live_frame"], "[{}]"),
+    (["How many cars will there be tomorrow?"], HARBOUR, COUNT, "I can only look now. I count"),
+    (["How many cars are NOT parked?"], HARBOUR, COUNT, "can't tell which are parked"),
+    (["How much does parking cost at sample:harbour?"], HARBOUR, [], "can't tell"),
+    (["How many cars are there?"], None, [], "Which camera? Name one, such as sample:harbour"),
+    (["Take a picture"], None, [], "Which camera?"),
+    (["Tell me when there are more than 3 cars"], None, [], "Which camera?"),
     (["thanks!"], HARBOUR, [], "You are welcome"),
     (["Hello!"], None, [], "I can call these tools"),
     (["What can you do?"], None, [], "`capture_frame`"),
@@ -228,6 +259,10 @@ def add(a: int, b: int) -> int:
     "Add two numbers."
     return a + b
 
+def power(base: float, exponent: int = 2) -> float:
+    "Raise a number to a power."
+    return base ** exponent
+
 def multiply(a: float, b: float) -> float:
     "Multiply two numbers."
     return a * b
@@ -271,7 +306,7 @@ PETS = [
     operation("createUser", "Create a user."),
     operation("addPet", "Add a new pet to the store.", body={"name": {"type": "string"}, "photoUrls": {"type": "array", "items": {"type": "string"}}}),
 ]
-OWN = [*map(function_schema, (get_weather, add, multiply, total, translate, send_email, book_table, set_light, now)), *PETS]
+OWN = [*map(function_schema, (get_weather, add, power, multiply, total, translate, send_email, book_table, set_light, now)), *PETS]
 OWN_REQUESTS = [
     ("What's the weather in Paris?", [{"city": "Paris"}]),
     ("weather in oslo in fahrenheit please", [{"city": "oslo", "unit": "fahrenheit"}]),
@@ -281,6 +316,8 @@ OWN_REQUESTS = [
     ("What is 3 plus 4?", [{"a": 3, "b": 4}]),
     ("add(a=5, b=6)", [{"a": 5, "b": 6}]),
     ("Add seven", []),
+    ("Raise 2 to the power 5", [{"base": 2, "exponent": 5}]),
+    ("Raise 3 to a power", [{"base": 3}]),
     ("Add 2 and 3, then multiply the result by 4", [{"a": 2, "b": 3}, {"a": 5, "b": 4}]),
     ("Sum up 1, 2 and 3.5", [{"numbers": [1, 2, 3.5]}]),
     ("Translate 'good morning' to Finnish", [{"text": "good morning", "language": "Finnish"}]),
@@ -319,6 +356,10 @@ WATCHES = [  # (request, notified, stopped)
     ("Tell me when the harbour has 8 or more cars", False, False),
     ("Let me know once the harbour is empty", False, False),
     ("Watch the harbour and warn me if something odd happens", False, False),
+    ("Tell me when there are no zebras on sample:harbour", True, True),
+    ("Let me know if a unicorn shows up", True, True),
+    ("Tell me when there are more than 2 unicorns or more than 3 cars", True, False),
+    ("Tell me when there are more than 2 dogs", False, False),
 ]
 
 def sender(sent): return Tool(public_tool(function_schema(send_notification)), func=lambda msg: sent.append(msg) or "Notification sent")
@@ -344,6 +385,13 @@ def test_what_was_said_is_not_said_again(session_tools):
     assert sent == ["I count 7 cars on sample:harbour. You asked for more than 3 cars."]
     assert look(request, session_tools, said=sent[0])[1] == []
 
+
+def test_a_watch_that_cannot_look_says_so_once(session_tools):
+    def broken(camera): raise OSError("camera is dark")
+    tools = [Tool(t, func=broken) if t.name == "capture_frame" else t for t in session_tools]
+    calls, sent = look("Tell me when there are more than 3 cars", tools)
+    assert [c.name for c in calls] == ["capture_frame", "send_notification"] and "camera is dark" in sent[0]
+    assert look("Tell me when there are more than 3 cars", tools, said=sent[0])[1] == []
 
 def test_failures_are_told_and_no_number_is_made_up(session_tools):
     def broken(camera): raise RuntimeError("camera is dark")

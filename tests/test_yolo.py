@@ -164,6 +164,27 @@ def test_a_confidence_is_from_0_to_1(picture, conf):
     with pytest.raises(DetectorError, match="0.25"): detect(picture, conf=conf, weights="sample")
 
 
+def test_names_that_were_asked_for(picture, data, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    everything = json.loads(detect_objects(str(picture)))
+    count = lambda *names: json.loads(detect_objects(str(picture), objects=list(names)))
+    assert count("car") == count("Cars") == count("vehicles") == count("automobile", "car") == {"car": everything["car"]}
+    assert count("ferries", "people") == {"boat": everything.get("boat", 0), "person": everything.get("person", 0)}
+    assert json.loads(detect_objects(str(picture), conf=1., objects=["boat"])) == {"boat": 0}
+    assert json.loads(detect_objects(str(picture), objects=[])) == everything
+    (data / "detection_scene.jpg").unlink()
+    with pytest.raises(DetectorError, match="does not know 'dog' or 'Unicorns'. It knows person, car, boat."): count("dog", "car", "Unicorns")
+    assert not list(data.iterdir())
+
+
+def test_a_long_list_of_names_is_shortened():
+    coco = ("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "cat", "dog", "horse", "cow", "zebra", "scissors")
+    found = Detections(["dog"], np.zeros((1, 4)), np.ones(1), np.zeros((9, 9, 3), np.uint8), coco)
+    assert found.only(["animals", "Scissors"]).counts == {"cat": 0, "dog": 1, "horse": 0, "cow": 0, "scissors": 0}
+    with pytest.raises(DetectorError, match="'hoarse'. It knows 15 kinds, such as horse"): found.only(["hoarse"])
+    with pytest.raises(DetectorError, match="'xyz'. It knows 15 kinds, such as person, bicycle"): found.only(["xyz"])
+
+
 def test_a_higher_threshold_finds_less(picture):
     assert len(detect(picture, conf=.05, weights="sample")) >= len(detect(picture, conf=.5, weights="sample")) >= len(detect(picture, conf=.99, weights="sample"))
 

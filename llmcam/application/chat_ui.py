@@ -214,8 +214,8 @@ _PLAINLY = (  # what tools say to a model, and what it means to the person
     (r"Notification stream stopped", "The watch has ended"),
     (r"('[^']*') is outside the data directory\.[^.]*ToolPolicy\([^)]*\)+\.?", r"This page opens the pictures of its own conversation only, not \1."),
     (r"(\S+) is at \S+, which is not on the public internet\.[^.]*ToolPolicy\(.*?\)+\.?", r"This page does not look into private networks, and \1 is in one."),
+    (r"(\S+) is a camera at this machine.*?ToolPolicy\(.*?\)+\.?", r"This page does not turn on the camera \1."),
     (r"(\w+) can run programs, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", "This page runs no programs."),
-    (r"(?:: |\s?[^.:]* )ToolPolicy\(.*?\)+\.?", "."),
 )
 
 def in_plain_words(
@@ -433,9 +433,10 @@ def camera_label(
     number: int = 1,  # Which of the cameras it is
 ) -> str:             # What people and models read in its place
     "The address without what may be secret, or only a number where a password cannot be told from the rest."
-    if "://" not in uri or Camera(uri).kind in ("youtube", "pictures", "video"): return uri
-    found = _ADDRESS.fullmatch(uri)
-    return found[1] + found[2] + found[3] if found else f"camera:{number}"
+    if "://" not in uri: return uri
+    if not (found := _ADDRESS.fullmatch(uri)): return f"camera:{number}"
+    camera = Camera(uri)
+    return camera.source if camera.kind in ("youtube", "pictures", "video") else found[1] + found[2] + found[3]
 
 def name_cameras(
     cameras: tuple,  # Addresses
@@ -534,7 +535,7 @@ class Talk:
         self.session_id, self.manager, self.feed, self.pictures = session_id, manager, Feed(), {}
         self._waiting, self._most, self._lock, self._keys = deque(), waiting, threading.Lock(), count(1)
         self._calls, self._cards, self._answer, self._text, self._shown_at = {}, {}, None, "", 0.0
-        self.touched, self._viewing, self._views, self._said = time.monotonic(), False, count(1), threading.Event()
+        self.touched, self._viewing, self._views, self._viewed = time.monotonic(), False, 0, -1e9
 
     @property
     def session(self): return _session(self.manager, self.session_id)
@@ -605,39 +606,37 @@ def refresh(self: Talk):
 
 # %% ../../nbs/application/chat_ui.ipynb #8d9981b6
 @patch
-def start_view(self: Talk,
-    label: str,  # What the camera is called
-    uri: str,    # Its address
+def look(self: Talk,
+    label: str,           # What the camera is called
+    uri: str,             # Its address
+    every: float = 10.0,  # Seconds from one picture to the next
+    most: int = 60,       # Most pictures
 ):
-    "Keep the camera's picture on the empty page fresh, in a thread."
+    "Take a new picture for the empty page, in a thread, if it is time for one."
     with self._lock:
-        if self._viewing: return
-        self._viewing = True
-    threading.Thread(target=self._view, args=(label, uri), name="llmcam-view", daemon=True).start()
+        if self._viewing or self._views >= most or time.monotonic() - self._viewed < every or self.has_begun(): return
+        self._viewing, self._views = True, self._views + 1
+    threading.Thread(target=self._view, args=(label, uri, self._views), name="llmcam-view").start()
 
 @patch
-def _view(self: Talk, label, uri, every=5.0, most=60):
+def _view(self: Talk, label, uri, number):
     try:
-        with self.files, Camera(uri) as camera:
-            for look in range(most):
-                if not self.session or self.has_begun() or (look and not self.feed.pages): break
-                self._show_view(label, camera.frame())
-                if self._said.wait(every): break
-    except Exception as error: self.feed.post("view", CameraView(label, trouble=problem(error)), "panel", place="panel")
-    finally: self._viewing = False
+        with self.files, Camera(uri) as camera: shown = self._keep_view(label, camera.frame(), number)
+    except Exception as error: shown = CameraView(label, trouble=problem(error))
+    self.feed.post("view", shown, "panel", place="panel")
+    self._viewed, self._viewing = time.monotonic(), False
 
 @patch
-def _show_view(self: Talk, label, frame):
+def _keep_view(self: Talk, label, frame, number):
     "Save a small picture, apart from those that tools list, in place of the one before the last."
     from PIL import Image
-    number, folder = next(self._views), data_dir() / "view"
-    folder.mkdir(exist_ok=True)
+    (data_dir() / "view").mkdir(exist_ok=True)
     name, old = f"view/{number}.jpg", f"view/{number - 2}.jpg"
     Image.fromarray(frame.thumbnail(900)).save(data_dir() / name, quality=85)
     self.pictures[name] = picture_size(data_dir() / name)
-    self.feed.post("view", CameraView(label, name, self.pictures[name]), "panel", place="panel")
     self.pictures.pop(old, None)
     (data_dir() / old).unlink(missing_ok=True)
+    return CameraView(label, name, self.pictures[name])
 
 # %% ../../nbs/application/chat_ui.ipynb #90bf2b26
 @patch
@@ -667,7 +666,7 @@ def _drawn(arguments, since):
 
 def _result(event):
     "What the tool gave back, without the arguments that the tool message repeats."
-    if event.error: return in_plain_words(str(event.error))
+    if event.error: return re.sub(r"^\w+Error: ", "", in_plain_words(str(event.error)))
     said = _inside(event.content) if isinstance(event.content, str) else event.content
     return said.get(event.name, event.content) if isinstance(said, dict) else event.content
 
@@ -737,7 +736,6 @@ def say(self: Talk,
         if len(self._waiting) >= self._most: return False
         self._waiting.append(text)
         start, self.feed.busy = not self.feed.busy, True
-    self._said.set()
     self.show(lambda key: ChatMessage(text, True, key), "user")
     if start: threading.Thread(target=self._drain, name="llmcam-turn", daemon=True).start()
     return True
@@ -907,6 +905,11 @@ def _overlays():
     return Div(cls="toasts", id="toasts", aria_live="polite"), Template(toast, id="toast"), large
 
 @patch
+def look(self: Site, talk: Talk):
+    "Keep the picture on the empty page of a conversation fresh, if there is a camera."
+    for label, uri in list(self.named.items())[:1]: talk.look(label, uri)
+
+@patch
 def page(self: Site, sess, req: Request):
     "The page of this browser's conversation; a new one if it has none."
     talk = self.talk(sess.get("id"))
@@ -914,7 +917,7 @@ def page(self: Site, sess, req: Request):
         return Title("llmcam"), Meta(http_equiv="refresh", content="0; url=/")
     talk = talk or self.begin()
     sess["id"] = talk.session_id
-    if self.cameras and not talk.has_begun(): talk.start_view(*next(iter(self.named.items())))
+    self.look(talk)
     main = Main(Div(_log_view(self, talk), cls="scroll", id="scroll"), Div(ChatInput(), cls="compose"), cls="talk")
     return (Title("llmcam"), A("To the message box", href="#chat-text", cls="skip"),
             Div(_top(self), main, _side(self, talk), cls="shell"), *_overlays())
@@ -991,6 +994,7 @@ async def events(self: Site, ws: WebSocket):
             seen, first = await _send_new(ws, talk, seen, first), False
             with suppress(asyncio.TimeoutError): await asyncio.wait_for(wake.wait(), 2)
             talk.refresh()
+            self.look(talk)
 
 # %% ../../nbs/application/chat_ui.ipynb #5dfe7d3f
 def _head():

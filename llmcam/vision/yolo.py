@@ -14,7 +14,8 @@ import os
 import socket
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,7 @@ from urllib.request import getproxies
 
 from fastcore.basics import patch
 
+from ..core.offline import classes_of
 from ..core.policy import PolicyError, confine, current_policy, data_dir
 
 # %% ../../nbs/vision/yolo.ipynb #e756198b
@@ -37,11 +39,12 @@ class Detections:
     scores: "np.ndarray"           # (n,): how sure the detector is, 0 to 1
     image: "np.ndarray" = field(repr=False)  # (height, width, 3), RGB
     classes: tuple = ()            # What the detector could have found
+    asked: tuple = ()              # Those of them that were asked for, counted even where there are none
 
     def __len__(self): return len(self.names)
 
     @property
-    def counts(self) -> dict[str, int]: return dict(Counter(self.names).most_common())
+    def counts(self) -> dict[str, int]: return {**dict.fromkeys(self.asked, 0), **dict(Counter(self.names).most_common())}
 
     def to_json(self) -> str: return json.dumps(self.counts)
 
@@ -88,6 +91,31 @@ def _jpeg(image, width=None, quality=92):
 
 @patch
 def _repr_jpeg_(self: Detections): return _jpeg(self.annotated(), 400, 80)
+
+# %% ../../nbs/vision/yolo.ipynb #4b7d7842
+@patch
+def only(
+    self: Detections,
+    names: list[str],  # Classes, their plurals or synonyms, or groups such as vehicles
+) -> Detections:       # The same without the other objects, and with a zero for what was not found
+    "Keep what was asked for. Raises `DetectorError` for a name that the detector does not know."
+    meant = {name: _meant(name, self.classes) for name in names}
+    if unknown := [name for name, classes in meant.items() if not classes]: raise DetectorError(_stranger(unknown, self.classes))
+    asked = tuple(dict.fromkeys(c for classes in meant.values() for c in classes))
+    kept = [i for i, name in enumerate(self.names) if name in asked]
+    return replace(self, names=[self.names[i] for i in kept], boxes=self.boxes[kept], scores=self.scores[kept], asked=asked)
+
+def _meant(name, classes):
+    "Those of `classes` that `name` means."
+    wanted = classes_of(name)
+    return [c for c in classes if c.lower() == name.lower()] or [c for c in classes if set(classes_of(c)) <= set(wanted)]
+
+def _stranger(names, classes):
+    "What to say about names that are not among `classes`; of many classes, only those that are spelled alike or come first."
+    near = [c for name in names for c in get_close_matches(name.lower(), classes, 3)]
+    known = ", ".join(classes) if len(classes) < 13 else f"{len(classes)} kinds, such as {', '.join(dict.fromkeys(near or classes[:5]))}"
+    named = " or ".join(f"'{name}'" for name in names)
+    return f"The detector does not know {named}. It knows {known}."
 
 # %% ../../nbs/vision/yolo.ipynb #0dd98550
 _import_lock = Lock()
@@ -274,10 +302,12 @@ def _save_detection(found, name):
 
 # %% ../../nbs/vision/yolo.ipynb #dd918307
 def detect_objects(
-    image_path: str,     # Path of the picture, as another tool returned it
-    conf: float = 0.25,  # Drop objects less certain than this, 0 to 1
-) -> str:                # JSON text of the number of objects of each class, such as {"car": 7, "person": 2}
+    image_path: str,                   # Path of the picture, as another tool returned it
+    conf: float = 0.25,                # Drop objects less certain than this, 0 to 1
+    objects: list[str] | None = None,  # Names to look for, such as ["car"]; the others are left out
+) -> str:                              # JSON text of the number of objects of each class, such as {"car": 7, "person": 2}
     "Count the objects in a picture with a YOLO detector. Use it for exact numbers of cars, people, boats and the like. The picture with its boxes is saved as detection_<name> in the data directory."
     found = detect(confine(image_path), conf)
+    if objects: found = found.only(objects)
     _save_detection(found, Path(image_path).name)
     return found.to_json()
