@@ -271,6 +271,7 @@ def test_people_read_their_own_words():
     from llmcam.core.fc import fn_exec
     from llmcam.core.net import fetch
     from llmcam.core.policy import confine, gate
+    from llmcam.utils.store import add_function_tools
     from llmcam.vision.camera import Camera
     policy, said = ToolPolicy.web(data=str(data_dir())), []
     with gate(policy):
@@ -279,6 +280,8 @@ def test_people_read_their_own_words():
             said.append(str(error.value))
     tool = function_schema(take_picture, level="exec")
     said.append(fn_exec({"id": "1", "type": "function", "function": {"name": "take_picture", "arguments": "{}"}}, [tool], policy=policy)["error"])
+    with gate(policy), pytest.raises(Exception) as error: add_function_tools([], "os", ["os.system"])
+    said.append(str(error.value))
     assert all("ToolPolicy" in text for text in said), "a model and a programmer are told what to change"
     plain = [in_plain_words(text) for text in said]
     assert not any(word in text for text in plain for word in ("ToolPolicy", "data directory", "trust"))

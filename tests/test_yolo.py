@@ -64,12 +64,18 @@ def test_the_bus(plain, data, monkeypatch):
     assert json.loads(detect_objects(str(bus))) == plain_counts(plain, bus) == {"person": 4, "bus": 1}
 
 
+def whole(names, boxes, width=960):
+    "How many of each lie clear of the left and right edge, where the drawing labels only what is mostly there and the detector sees more."
+    return Counter(name for name, (x1, _, x2, _) in zip(names, boxes) if x1 > 8 and x2 < width - 8)
+
+
 def test_the_packaged_detector_counts_the_harbour():
     right = 0
-    for i in range(10):
+    for i in range(20):
         rgb, boxes = render_scene(t=9 * 86_400 + i * 37)
-        right += detect(rgb, weights="sample").counts == Counter(box[0] for box in boxes)
-    assert right >= 7, right
+        found = detect(rgb, weights="sample")
+        right += whole(found.names, found.boxes) == whole(*zip(*((name, box) for name, *box in boxes)))
+    assert right >= 16, right
     assert detect(np.zeros((270, 480, 3), np.uint8), weights="sample").counts == {}
 
 

@@ -215,6 +215,7 @@ _PLAINLY = (  # what tools say to a model, and what it means to the person
     (r"('[^']*') is outside the data directory\.[^.]*ToolPolicy\([^)]*\)+\.?", r"This page opens the pictures of its own conversation only, not \1."),
     (r"(\S+) is at \S+, which is not on the public internet\.[^.]*ToolPolicy\(.*?\)+\.?", r"This page does not look into private networks, and \1 is in one."),
     (r"(\S+) is a camera at this machine.*?ToolPolicy\(.*?\)+\.?", r"This page does not turn on the camera \1."),
+    (r"('[^']*') is not in a module that a model may make tools of.*?ToolPolicy\(.*?\)+[^.]*\.", r"This page does not add \1 as a tool."),
     (r"(\w+) can run programs, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", "This page runs no programs."),
 )
 

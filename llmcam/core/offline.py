@@ -154,8 +154,6 @@ class _Step:
     things: list
     words: list
 
-    def of(self, *kinds) -> list: return [t.text for t in self.things if t.kind in kinds]
-
 _CUT = re.compile(r"\s*(?:[;\n]+|[.!?](?=\s|$)|,?\s*\b(?:and\s+)?(?:then|afterwards)\b,?|,\s*and\b|,|\band\b|&)\s*")
 _MARK = re.compile(r"⟦(\d+)⟧")
 
@@ -174,7 +172,7 @@ def _phrased(text: str) -> str:
     for pattern, word in _PHRASES: text = re.sub(pattern, word, text, flags=re.I)
     return text
 
-def _steps(text: str, verbs: frozenset = frozenset()) -> list:
+def _steps(text: str, verbs: set = frozenset()) -> list:
     "Cut `text` into steps. `verbs` are more words that may begin one."
     things = []
     def lift(match):
@@ -244,9 +242,8 @@ class _Talk:
         last = max((i for i, m in enumerate(messages) if _get(m, "role") != "tool" and not _get(m, "tool_calls")), default=-1)
         self.turn, self.earlier = _made(messages[last + 1:]), _made(messages[:last + 1])
         self.done = []  # the calls of the steps that are done, while a step is worked out
-        self.calls = sum(len(_get(m, "tool_calls") or []) for m in messages)
-        verbs = frozenset(n for t in tools if (n := _name_words(t)[0]) not in _FILLERS)
-        self.steps = _steps(self.request, verbs)
+        verbs = {found[0].lower() for t in tools if (found := re.match(r"[A-Z]?[a-z]+|[A-Z]+", _name(t)))}
+        self.steps = _steps(self.request, verbs - _FILLERS)
 
     @cached_property
     def offered(self) -> list:
@@ -257,12 +254,7 @@ class _Talk:
     def results(self, name, args) -> list: return [m for m in self.turn if m.name == name and m.args == args]
 
 def _name(tool) -> str: return tool["function"]["name"]
-
-def _name_words(tool) -> list:
-    return [w.lower() for w in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", _name(tool))] or [""]
-
 def _params(tool) -> dict: return (tool["function"].get("parameters") or {}).get("properties") or {}
-
 def _required(tool) -> list: return (tool["function"].get("parameters") or {}).get("required") or []
 
 def _fields(tool) -> list:
@@ -275,6 +267,21 @@ def _fields(tool) -> list:
     return found
 
 # %% ../../nbs/core/offline.ipynb #91103fce
+def _strings(value) -> str:
+    "All text in `value`, a line each."
+    if isinstance(value, str): return value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return "\n".join(filter(None, map(_strings, inner)))
+
+_PROPER = r"[A-ZÅÄÖÉØÆÜ][\w'’-]*(?:\s+(?!And\b|In\b|At\b)[A-ZÅÄÖÉØÆÜ][\w'’-]*)*"
+_NO_NAMES = {"I", "API", "YouTube", "Live", "YouTube Live"}
+
+def _proper(text: str) -> list:
+    "The proper names in `text` that do not begin it."
+    return [n for n in re.findall(rf"(?<=\s){_PROPER}", text) if n not in _NO_NAMES]
+
+def _tells_of(tool, name: str) -> bool: return name.lower() in _strings(tool["function"]).lower()
+
 def _vocabulary(tool) -> dict:
     "What each word of `tool` weighs: in its name, in the first sentence about it or its parameters, in the rest."
     fields = [word for name, prop, _ in _fields(tool) for word in (name, *(prop.get("enum") or _plain(prop.get("items")).get("enum") or []))]
@@ -365,8 +372,8 @@ _SAME = {word: name for name, words in _ALSO.items() for word in words.split()}
 _GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
 _AMOUNT = rf"(?:\d+|{'|'.join(_SPELLED)}|an?)"
 _NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:if|when(?:ever)?|once|as soon as) (?:there (?:is|are) )?(?:an?|any|no)"
-    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?([^\W\d_]+(?:(?:, | and | or |, and |, or )[^\W\d_]+)*)", re.I)
-_AFTER_NOUN = re.compile(r"\W*(?:$|[.?!;:]|(?:,|and|or|is|are|was|were|in|on|at|from|of|there|do|does|did|can|you)\b)")
+    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
+_AFTER_NOUN = re.compile(r"\W*(?:$|[.?!;:/]|(?:,|and|or|is|are|was|were|in|on|at|from|of|there|do|does|did|can|you)\b)")
 _NOT_OBJECTS = set("kind type sort object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every".split())
 
 def _objects(text: str) -> list:
@@ -418,12 +425,6 @@ def _known_sources(talk: _Talk) -> list:
     said = [_sources(_said(m)) for m in talk.messages if _get(m, "role") in ("system", "developer", "user")]
     used = [[v for v in made.args.values() if isinstance(v, str) and _sources(v) == [v] and not _IS_PICTURE.search(v)] for made in talk.earlier]
     return [s for s in [*reversed(said), *reversed(used)] if s]
-
-def _strings(value) -> str:
-    "All text in `value`, a line each."
-    if isinstance(value, str): return value
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return "\n".join(filter(None, map(_strings, inner)))
 
 def _called(talk: _Talk, text: str) -> list:
     "The cameras that `text` names, outright or by a word of their name. Of several with one name, the live one that was named last."
@@ -517,13 +518,6 @@ def _capture(talk: _Talk, sources: list) -> list:
     if calls: raise _Needs(calls)
     if not pictures: raise _Needs(missing=failed or "a picture")
     return pictures
-
-_PROPER = r"[A-ZÅÄÖÉØÆÜ][\w'’-]*(?:\s+(?!And\b|In\b|At\b)[A-ZÅÄÖÉØÆÜ][\w'’-]*)*"
-_NO_NAMES = {"I", "API", "YouTube", "Live", "YouTube Live"}
-
-def _proper(text: str) -> list: return [n for n in re.findall(rf"(?<=\s){_PROPER}", text) if n not in _NO_NAMES]
-
-def _tells_of(tool, name: str) -> bool: return name.lower() in _strings(tool["function"]).lower()
 
 def _find_pictures(talk: _Talk, step: _Step) -> list:
     "The pictures that `step` is about."
@@ -723,7 +717,7 @@ _SEEKERS = {  # where to look for required text, the first that finds some
 }
 
 def _fill_picture(form, kind, required) -> list:
-    if kind == "image": return _find_pictures(form.talk, form.step) if required or form.step.of("path") else []
+    if kind == "image": return _find_pictures(form.talk, form.step) if required or any(t.kind == "path" for t in form.step.things) else []
     sources = _find_sources(form.talk, form.step) if required else _sources(form.step.text)
     return sources * _times(form.step)
 
@@ -911,7 +905,7 @@ def _say_facts(facts: dict, question: str) -> str:
     shown = [k for k in facts if k not in counts and k != "looked" and (not asked or k in asked or k not in _ASKED)]
     told = [f"{label(k)} {_plainly(facts[k])}".strip() for k in shown] + [f"no {label(k)} that I can read" for k in asked if counts and k not in facts]
     lines = [f"I see {_seen(counts, nouns)}."] if nouns and counts or not facts or counts and not asked else []
-    if told: lines.append(f"{_upper(', '.join(told))}.")
+    if told: lines.append(f"{told[0][:1].upper()}{', '.join(told)[1:]}.")
     if "looked" in facts: lines += [*_unseen(question), f"Seen by {facts['looked']}."]
     return " ".join(lines)
 
@@ -919,8 +913,6 @@ def _seen(counts: dict, nouns: list) -> str:
     "How many there are of each of `nouns`, or of all that there is."
     amounts = [_amount(_number_of(n, counts), n) for n in nouns] or [_amount(v, k) for k, v in counts.items() if v]
     return _listed(amounts) if amounts else "no objects"
-
-def _upper(text: str) -> str: return text[:1].upper() + text[1:]
 
 # %% ../../nbs/core/offline.ipynb #5da9046d
 _UNSEEN = re.compile(r"\b(?P<which>red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old"
@@ -955,14 +947,13 @@ def _say_result(made: _Made, talk: _Talk, question: str) -> str:
     result = made.result
     if isinstance(result, dict) and len(result) == 1: result = next(iter(result.values()))
     if isinstance(result, str): return _say_text(made, result, talk)
-    if isinstance(result, dict) and _is_flat(result): return _say_facts(result, question)
-    if isinstance(result, list) and not any(isinstance(v, (dict, list)) for v in result): return _say_text(made, "\n".join(map(_plainly, result)), talk)
+    flat = isinstance(result, (dict, list)) and not any(isinstance(v, (dict, list)) for v in (result.values() if isinstance(result, dict) else result))
+    if flat and result and isinstance(result, dict): return _say_facts(result, question)
+    if flat and isinstance(result, list): return _say_text(made, "\n".join(map(_plainly, result)), talk)
     if isinstance(result, (dict, list)): return f"{made.name} gave {_brief(result)}."
     noun = next(iter(_objects(made.name.replace("_", " "))), "")
     if noun and isinstance(result, int) and "detect" in _words(made.name): return f"I count {_amount(result, noun)}."
     return f"The result of {made.name} is {_plainly(result)}."
-
-def _is_flat(result: dict) -> bool: return bool(result) and not any(isinstance(v, (dict, list)) for v in result.values())
 
 def _say_text(made: _Made, text: str, talk: _Talk) -> str:
     "A path, a list of them, a line or a word."
@@ -973,13 +964,9 @@ def _say_text(made: _Made, text: str, talk: _Talk) -> str:
         return "\n".join([f"{made.name} gave {len(lines)} {what}:", *(f"- {_brief(line, 160)}" for line in lines[:10]), *["- ..."] * (len(lines) > 10)])
     if _IS_PICTURE.search(text) and "plot" in words and "list" not in words: return f"The plot is in {text}."
     if _IS_PICTURE.search(text) and "capture" in words: return f"I captured a frame{' of ' + _place_of(text, talk) if made.args else ''}: {text}."
-    thing = _thing_in(text)
-    if thing in ("path", "url"): return f"{'The link is' if thing == 'url' else 'The picture is in' if _IS_PICTURE.search(text) else 'The file is'} {text}."
+    thing = _THING.fullmatch(text)
+    if thing and thing.lastgroup in ("path", "url"): return f"{'The link is' if thing.lastgroup == 'url' else 'The picture is in' if _IS_PICTURE.search(text) else 'The file is'} {text}."
     return _sentence(_brief(text)) if " " in text else f"{made.name} says: {_sentence(_brief(text))}"
-
-def _thing_in(text: str) -> str:
-    "The kind of thing that `text` is, if it is one."
-    return found.lastgroup if (found := _THING.fullmatch(text)) else ""
 
 def _say(outcome: _Outcome, talk: _Talk) -> list:
     "What came of a goal, in sentences."
@@ -1013,17 +1000,13 @@ def _offer(talk: _Talk) -> str:
 _COMPARES = re.compile(rf"\b(most|fewest|least|busiest|busier|more|fewer|less|compare)\b(?! than {_AMOUNT}\b)", re.I)
 
 def _compared(outcomes: list, talk: _Talk) -> list:
-    "Where most (or fewest) are, if that was asked; \"that\" is what was counted before."
-    asked = _COMPARES.search(talk.request)
-    tools = {_name(t): t for t in talk.tools}
+    "Where most (or fewest) are, if that was asked; \"is that more\" is about what was counted before."
+    asked, back = _COMPARES.search(talk.request), re.search(r"\b(?:that|it|this) (?:more|fewer|less)\b", talk.request, re.I)
     counted = [m for o in outcomes for m in o.made if not m.error and _is_counts(m.result, o.tool)]
-    if re.search(r"\b(?:that|it|this) (?:more|fewer|less)\b", talk.request, re.I):
-        counted = [m for m in talk.earlier if m.name in tools and not m.error and _argument(m) and _is_counts(m.result, tools[m.name])][-1:] + counted
+    if back: counted = [m for m in talk.earlier if not m.error and _argument(m) and _is_counts(m.result)][-1:] + counted
     if not asked or len(counted) < 2: return []
-    few = asked[1].lower() in ("fewest", "least", "fewer", "less")
-    return [_ranked(noun, [(_number_of(noun, m.result), _place_of(_argument(m), talk)) for m in counted], few) for noun in _nouns(talk) or ["object"]]
-
-def _nouns(talk: _Talk) -> list: return _objects(talk.request) or "object" not in _words(talk.request) and re.search(r"\b(?:that|it|this) (?:more|fewer|less)\b", talk.request, re.I) and _objects(_before(talk)) or []
+    nouns, few = _objects(talk.request) or back and _objects(_before(talk)) or ["object"], asked[1].lower() in ("fewest", "least", "fewer", "less")
+    return [_ranked(noun, [(_number_of(noun, m.result), _place_of(_argument(m), talk)) for m in counted], few) for noun in nouns]
 
 def _ranked(noun: str, places: list, few: bool) -> str:
     "Which of `places`, numbers with names, has most, or fewest."
@@ -1186,7 +1169,7 @@ def _closing(talk: _Talk) -> str:
     return _answer(made, talk)
 
 # %% ../../nbs/core/offline.ipynb #9f67d2bb
-def _usage(): return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+_USED = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 def _completion(id: str, model: str, text, calls: list):
     "A `ChatCompletion` that says `text` or makes `calls`, dicts with id, name and arguments."
@@ -1194,7 +1177,7 @@ def _completion(id: str, model: str, text, calls: list):
     made = [{"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in calls]
     message = {"role": "assistant", "content": text, **({"tool_calls": made} if made else {})}
     choice = {"index": 0, "finish_reason": "tool_calls" if made else "stop", "message": message, "logprobs": None}
-    return ChatCompletion.model_validate(dict(id=id, object="chat.completion", created=0, model=model, choices=[choice], usage=_usage()))
+    return ChatCompletion.model_validate(dict(id=id, object="chat.completion", created=0, model=model, choices=[choice], usage=dict.fromkeys(_USED, 0)))
 
 def _chunks(completion) -> Iterator:
     "`completion` as the chunks of a stream."

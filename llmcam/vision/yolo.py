@@ -221,6 +221,7 @@ class Detector:
         path: str | Path,  # The weights
     ):
         self.path, self.lock = Path(path), Lock()
+        self.options = {"iou": 0.5} if self.path == _sample_weights() else {}  # in that scene, a box half on another of its kind is a double
         try:
             with _hushed(): self.model = _ultralytics().YOLO(str(path))
             self.classes = tuple(self.model.names.values())
@@ -237,7 +238,7 @@ class Detector:
         "What plain ultralytics finds, one caller at a time."
         with self.lock, _hushed():
             predictor = _silent(self.model.task_map[self.model.task]["predictor"])
-            return self.model.predict(source, predictor=predictor, conf=conf, verbose=False, save=False)[0]
+            return self.model.predict(source, predictor=predictor, conf=conf, verbose=False, save=False, **self.options)[0]
 
 # %% ../../nbs/vision/yolo.ipynb #11a73d75
 _detectors, _detectors_lock = {}, Lock()
