@@ -174,6 +174,8 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["How many cars are there?"], None, [], "Which camera? Name one, such as sample:harbour"),
     (["Take a picture"], None, [], "Which camera?"),
     (["Tell me when there are more than 3 cars"], None, [], "Which camera?"),
+    (["How many cars are in the Picture?"], HARBOUR, COUNT, "7 cars on"),
+    (["How many dogs / unicorns / buses are there?"], HARBOUR, [*COUNT, "detect_objects"], "no dogs and no buses on sample:harbour. The detector does not know 'unicorn'."),
     (["thanks!"], HARBOUR, [], "You are welcome"),
     (["Hello!"], None, [], "I can call these tools"),
     (["What can you do?"], None, [], "`capture_frame`"),

@@ -91,7 +91,6 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\bwhat(?:'s| is| do you see| can you see)? (?:going on |happening )?(?:in|on|at)\b|\bwhat (?:do|can) you see\b|\btell me about\b", " describe "),
     (r"\b(?:which|what) ((?:\w+ ){1,3})(?:are there|are|(?:do|did) (?:you|we|i) have|have (?:you|we)|did you|can you|exist)\b", r" list \1 "),
     (r"\bdo (?:you|we|i) have (?:any |some )?(?=\w+s\b)", " list "),
-    (r"\btake a (?:\w+ )?look\b", " look "),
     (r"\b(?:show|give|get|send) me (?:an?|the) (?:\w+ )?(?:picture|image|photo|frame|snapshot|view)\b", " capture image "),
     (r"\b(?:turn|switch|shut) off (?=(?:the |all |my )*(?:notif|watch|alert))", " stop "),
     (r"\bhow (?:busy|crowded|full)\b|\b(?:busier|busiest|most crowded)\b|\b(?:is|are) (?=(?:\w+ ){1,4}(?:busy|crowded|full|quiet)\b)", " count objects "),
@@ -101,9 +100,7 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\bhow (?:many\b|much (?=traffic))|\bcompare\b|\b(?:is|was) (?:that|it|this) (?:more|fewer|less) than\b|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
     (r"\blet me know\b|\bkeep (?:me|us) (?:posted|informed|updated)\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
     (r"\b(?:(?:what|which) (?:time|day|date|place)|where) (?:is|was|does|did|do)\b|\bday or night\b|\b(?:is it|how(?: i|')s the) (?=dark|light|sunny|raining|snowing|windy|weather)", r" describe \g<0> "),
-    (r"\b(?:take|make|grab) an? (?=picture|photo|image|snapshot|shot|frame)", " capture "),
-    (r"\bget rid of\b", " remove "), (r"\b(?:get|give me|make|save) an? (?:\w+ )?(?=plot|chart|graph)", " plot "),
-    (r"\bget an? (?:fresh |new )?(?=picture|photo|image|snapshot|shot|frame)", " capture "),
+    (r"\b(?:get|make|take) an? (?:fresh |new )?(?=picture|photo|image|snapshot|shot|frame)", " capture "),
 )
 _FILLERS = set("""a an the of in on at to for with and or is are was were be been am there any some me my mine you your yours please can could would
     should will do does did i it its this that these those what how from by as into up out so now then also just too us we our they them their he she if when
@@ -278,9 +275,9 @@ _NO_NAMES = {"I", "API", "YouTube", "Live", "YouTube Live"}
 
 def _proper(text: str) -> list:
     "The proper names in `text` that do not begin it."
-    return [n for n in re.findall(rf"(?<=\s){_PROPER}", text) if n not in _NO_NAMES]
+    return [n for n in re.findall(rf"(?<=\s){_PROPER}", text) if n not in _NO_NAMES and not set(_words(n)) & {*_CANON.values(), *_CLASSES}]
 
-def _tells_of(tool, name: str) -> bool: return name.lower() in _strings(tool["function"]).lower()
+def _tells_of(tool, name: str) -> bool: return bool(re.search(rf"\b{re.escape(name)}\b", _strings(tool["function"]), re.I))
 
 def _vocabulary(tool) -> dict:
     "What each word of `tool` weighs: in its name, in the first sentence about it or its parameters, in the rest."
@@ -412,6 +409,8 @@ _BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach 
 _NO_SOURCE = re.compile(r"\.(?:py|txt|csv|json|ya?ml|pt|onnx|pdf|log|md)$")
 _SEVERAL = re.compile(r"\b(?:pictures|images|frames|photos|snapshots|shots|them|these|those|ones)\b", re.I)
 
+def _is_file(source: str) -> bool: return bool(_IS_PICTURE.search(source)) and not source.startswith("http")
+
 def _sources(text: str) -> list:
     "The cameras, links and picture or video files that `text` names."
     return list(dict.fromkeys(t.text for t in _things(text) if t.kind in ("uri", "url") or t.kind == "path" and not _NO_SOURCE.search(t.text)))
@@ -436,7 +435,7 @@ def _called(talk: _Talk, text: str) -> list:
 
 def _is_past(source: str) -> bool:
     "Does `source` show the same at all times: a picture, or a moment of a scene?"
-    return bool(_IS_PICTURE.search(source) and not source.startswith("http") or re.search(r"[?&]t=", source))
+    return _is_file(source) or bool(re.search(r"[?&]t=", source))
 
 def _to_watch(talk: _Talk) -> list:
     "The live cameras of the request, else of the latest message that named any; without one, the last that was named."
@@ -465,7 +464,7 @@ class _Needs(Exception):
 
 def _pictures_in(result) -> list:
     "The picture files that a result names."
-    return [p for p in re.split(r"\n|, ", _strings(result)) if _IS_PICTURE.search(p.strip()) and not p.startswith("http")]
+    return [p for p in re.split(r"\n|, ", _strings(result)) if _is_file(p.strip())]
 
 def _brought(made: list, tools: list) -> list:
     "The pictures that calls brought, except those drawn by a plot."
@@ -485,7 +484,7 @@ def _earlier_pictures(talk: _Talk, several: bool = False) -> list:
 
 def _shown_in(turn: list, tools: list) -> list:
     "The pictures that a turn brought, or that its user named."
-    named = [p for m in turn if _get(m, "role") == "user" for p in _sources(_said(m)) if _IS_PICTURE.search(p) and not p.startswith("http")]
+    named = [p for m in turn if _get(m, "role") == "user" for p in _sources(_said(m)) if _is_file(p)]
     return _brought(_made(turn), tools) or named
 
 # %% ../../nbs/core/offline.ipynb #0bb41e8d
@@ -508,7 +507,7 @@ def _capture(talk: _Talk, sources: list) -> list:
     "The pictures of `sources`, captured in this turn; raises `_Needs` with the calls that bring them."
     pictures, calls, failed = [], [], ""
     for source in sources or [None]:
-        if source and _IS_PICTURE.search(source) and not source.startswith("http"): pictures.append(source); continue
+        if source and _is_file(source): pictures.append(source); continue
         tool, name = _capture_tool(talk, source)
         if tool is None: raise _Needs(missing="a picture: a file, or a camera and a tool that captures from it" if source else _WHICH)
         args = {name: source} if source else {}
@@ -521,7 +520,7 @@ def _capture(talk: _Talk, sources: list) -> list:
 
 def _find_pictures(talk: _Talk, step: _Step) -> list:
     "The pictures that `step` is about."
-    named = [s for s in _sources(step.text) if _IS_PICTURE.search(s) and not s.startswith("http")]
+    named = [s for s in _sources(step.text) if _is_file(s)]
     if named: return named
     if own := _called(talk, step.text): return _capture(talk, own)
     if brought := _brought(talk.done, talk.tools): return brought
@@ -544,7 +543,7 @@ def _chosen(text: str, pictures: list) -> list:
 
 def _listing(talk: _Talk, step: _Step) -> list:
     "The pictures that a tool lists, where `step` speaks of all of them."
-    if not re.search(r"\b(?:all|every|each|saved|captured|today's|how many)\b.*\b(?:picture|image|frame|photo)s?\b", step.text, re.I): return []
+    if not re.search(r"\b(?:all|every|each|saved|captured|today's)\b.*\b(?:picture|image|frame|photo)s?\b|\bhow many (?:picture|image|frame|photo)s\b", step.text, re.I): return []
     tool = next((t for t in talk.tools if {"list", "image"} <= set(_words(_name(t))) and not _required(t)), None)
     if not tool: return []
     if not (made := talk.results(_name(tool), {})): raise _Needs([_call(_name(tool), {})])
@@ -723,10 +722,9 @@ def _fill_picture(form, kind, required) -> list:
 
 def _times(step: _Step) -> int:
     "How many pictures a step wants: \"three frames\"."
-    found = re.search(rf"\b(\d+|{'|'.join(_SPELLED)})\s+(?:\w+\s+)?(?:frame|picture|image|photo|snapshot|shot)s\b", step.text, re.I)
-    found = found or re.search(rf"\b(\d+|{'|'.join(_SPELLED)})\s+times\b", step.text, re.I)
-    twice = 2 if re.search(r"\btwice\b", step.text, re.I) else 1
-    return min(max(int(_number(found[1], "integer")), 1), 10) if found else twice
+    found = re.search(rf"\b(\d+|{'|'.join(_SPELLED)})\s+(?:times|(?:\w+\s+)?(?:frame|picture|image|photo|snapshot|shot)s)\b", step.text, re.I)
+    if not found: return 1 + bool(re.search(r"\btwice\b", step.text, re.I))
+    return min(max(int(_number(found[1], "integer")), 1), 10)
 
 def _before(talk: _Talk) -> str:
     return next((t for m in reversed(talk.before) if _get(m, "role") == "user" and _objects(t := _said(m))), "")
