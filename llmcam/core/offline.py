@@ -94,10 +94,12 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\b(?:show|give|get|send) me (?:an?|the) (?:\w+ )?(?:picture|image|photo|frame|snapshot|view)\b", " capture image "),
     (r"\b(?:turn|switch|shut) off (?=(?:the |all |my )*(?:notif|watch|alert))", " stop "),
     (r"\bhow (?:busy|crowded|full)\b|\b(?:busier|busiest|most crowded)\b|\b(?:is|are) (?=(?:\w+ ){1,4}(?:busy|crowded|full|quiet)\b)", " count objects "),
-    (r"\b(?:which|who|where) (?:\w+ ){0,3}?(?:has|have|shows?|is|are) (?:the )?(?:more|most|fewer|fewest|less|least)\b|\bhow many (?:image|picture|photo|frame)s (?:show|have|contain)\b", " count objects "),
+    (r"\b(?:which|who|where) (?:\w+ ){0,3}?(?:has|have|shows?|is|are) (?:the )?(?:more|most|fewer|fewest|less|least)\b"
+        r"|\bhow many (?:image|picture|photo|frame)s (?:show|have|contain)\b", " count objects "),
     (r"\bhow many ((?:\w+ )?(?:image|picture|photo|frame|snapshot|plot|detection|notification)s?)(?= (?:do|did|have|are|were) (?:i|we|you|there|saved|stored)\b|\W*$)", r" list \1 "),
     (r"\b(?:captured|saved|recorded|taken|detected|existing) (?=\w*\s?(?:image|picture|frame|photo)s?\b)", " "),
-    (r"\bhow (?:many\b|much (?=traffic))|\bcompare\b|\b(?:is|was) (?:that|it|this) (?:more|fewer|less) than\b|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
+    (r"\bhow (?:many\b|much (?=traffic))|\bcompare\b|\b(?:is|was) (?:that|it|this) (?:more|fewer|less) than\b"
+        r"|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
     (r"\blet me know\b|\bkeep (?:me|us) (?:posted|informed|updated)\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
     (r"\b(?:(?:what|which) (?:time|day|date|place)|where) (?:is|was|does|did|do)\b|\bday or night\b|\b(?:is it|how(?: i|')s the) (?=dark|light|sunny|raining|snowing|windy|weather)", r" describe \g<0> "),
     (r"\b(?:get|make|take) an? (?:fresh |new )?(?=picture|photo|image|snapshot|shot|frame)", " capture "),
@@ -187,6 +189,54 @@ def _step(part: str, things: list) -> _Step:
     named = [w for t in own if t.kind in ("url", "uri") for w in re.findall(r"[a-z]{4,}", t.text.lower()) if w not in _CANON]
     text = _MARK.sub(lambda m: things[int(m[1])].written, part)
     return _Step(text, own, _words(_MARK.sub(" ", _phrased(part))) + named)
+
+# %% ../../nbs/core/offline.ipynb #70395b92
+_CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking meter,
+    bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball,
+    kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
+    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone,
+    microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""))
+_ALSO = {
+    "person": "human pedestrian man woman ppl folk crowd someone somebody anyone anybody nobody", "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist",
+    "motorcycle": "motorbike", "airplane": "plane", "truck": "lorry", "car": "automobile", "train": "tram", "cell phone": "phone", "couch": "sofa", "tv": "television",
+    "vehicle": "traffic",
+}
+_SAME = {word: name for name, words in _ALSO.items() for word in words.split()}
+_GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
+_AMOUNT = rf"(?:\d+|{'|'.join(_SPELLED)}|an?)"
+_NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:if|when(?:ever)?|once|as soon as) (?:there (?:is|are) )?(?:an?|any|no)"
+    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
+_AFTER_NOUN = re.compile(r"\W*(?:$|[.?!;:/]|(?:,|and|or|is|are|was|were|in|on|at|from|of|there|do|does|did|can|you)\b)")
+_NOT_OBJECTS = set("kind type sort object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every".split())
+
+def _objects(text: str) -> list:
+    "The things that `text` wants counted, as class names, in order."
+    low = _THING.sub(lambda m: " " if m.lastgroup in ("url", "uri", "path") else m[0], text.lower())
+    low = re.sub(r"\bwho(?:'s| is| are| was) (?=on|at|in|there|here)", "person ", low)
+    words = [(m.start(), _singular(m[0])) for m in re.finditer(r"[^\W\d_]+", low)]
+    pairs = {at: f"{a} {b}" for (at, a), (_, b) in zip(words, words[1:]) if f"{a} {b}" in _CLASSES}
+    second = {after for (at, _), (after, _) in zip(words, words[1:]) if at in pairs}
+    found = {at: w for at, w in words if (w in _CLASSES or w in _SAME or w in _GROUPS) and at not in second} | pairs
+    asked = {at for after in _NOUN_AFTER.finditer(low) for at in range(*after.span(1))}
+    sure = lambda at: not found or _AFTER_NOUN.match(low, re.compile(r"[^\W\d_]+").match(low, at).end())
+    found |= {at: w for at, w in words if at in asked and at not in {*found, *second} and w not in _NOT_OBJECTS | _FILLERS and sure(at)}
+    return list(dict.fromkeys(_SAME.get(w, w) for _, w in sorted(found.items())))
+
+def classes_of(
+    word: str,  # What people say, such as "ferries" or "Vehicles"
+) -> tuple:     # What detectors call it, such as `("boat",)` or `("car", "truck", "bus", "motorcycle")`
+    "The detector classes that `word` stands for; a word that no table knows stands for itself."
+    one = _singular(word.strip().lower())
+    one = _SAME.get(one, one)
+    return _GROUPS.get(one, (one,))
+
+def _number_of(noun: str, counts: Mapping) -> float:
+    "How many of `noun` there are in `counts`; a group is the sum of its members, `object` the sum of all."
+    if noun == "object": return sum(counts.values())
+    return sum(v for k, v in counts.items() if isinstance(v, (int, float)) and set(classes_of(str(k))) <= {noun, *classes_of(noun)})
+
+def _amount(n, noun: str) -> str:
+    return f"{'no' if n == 0 else format(n, ',')} {noun if n == 1 else _plural(noun)}"
 
 # %% ../../nbs/core/offline.ipynb #44d4e1ce
 @dataclass
@@ -354,53 +404,6 @@ def _kind(name: str, prop: Mapping, tool=None) -> str:
     about = f"{prop.get('description', '')} {_name(tool) if tool else ''}"
     return "image" if found == "file" and name not in ("save_path", "destination") and re.search(r"image|picture|photo|frame", about, re.I) else found
 
-# %% ../../nbs/core/offline.ipynb #70395b92
-_CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking meter,
-    bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball,
-    kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
-    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone,
-    microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""))
-_ALSO = {
-    "person": "human pedestrian man woman ppl folk crowd someone somebody anyone anybody nobody", "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist",
-    "motorcycle": "motorbike", "airplane": "plane", "truck": "lorry", "car": "automobile", "train": "tram", "cell phone": "phone", "couch": "sofa", "tv": "television",
-    "vehicle": "traffic",
-}
-_SAME = {word: name for name, words in _ALSO.items() for word in words.split()}
-_GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
-_AMOUNT = rf"(?:\d+|{'|'.join(_SPELLED)}|an?)"
-_NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:if|when(?:ever)?|once|as soon as) (?:there (?:is|are) )?(?:an?|any|no)"
-    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
-_AFTER_NOUN = re.compile(r"\W*(?:$|[.?!;:/]|(?:,|and|or|is|are|was|were|in|on|at|from|of|there|do|does|did|can|you)\b)")
-_NOT_OBJECTS = set("kind type sort object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every".split())
-
-def _objects(text: str) -> list:
-    "The things that `text` wants counted, as class names, in order."
-    low = _THING.sub(lambda m: " " if m.lastgroup in ("url", "uri", "path") else m[0], text.lower())
-    low = re.sub(r"\bwho(?:'s| is| are| was) (?=on|at|in|there|here)", "person ", low)
-    words = [(m.start(), _singular(m[0])) for m in re.finditer(r"[^\W\d_]+", low)]
-    pairs = {at: f"{a} {b}" for (at, a), (_, b) in zip(words, words[1:]) if f"{a} {b}" in _CLASSES}
-    second = {after for (at, _), (after, _) in zip(words, words[1:]) if at in pairs}
-    found = {at: w for at, w in words if (w in _CLASSES or w in _SAME or w in _GROUPS) and at not in second} | pairs
-    spoken = [(after.start(1) + m.end(), after.start(1) + m.start(), _singular(m[0])) for after in _NOUN_AFTER.finditer(low) for m in re.finditer(r"[^\W\d_]+", after[1])]
-    found |= {at: w for end, at, w in spoken if w not in _NOT_OBJECTS | _FILLERS and at not in found and at not in second and (not found or _AFTER_NOUN.match(low, end))}
-    return list(dict.fromkeys(_SAME.get(w, w) for _, w in sorted(found.items())))
-
-def classes_of(
-    word: str,  # What people say, such as "ferries" or "Vehicles"
-) -> tuple:     # What detectors call it, such as `("boat",)` or `("car", "truck", "bus", "motorcycle")`
-    "The detector classes that `word` stands for; a word that no table knows stands for itself."
-    one = _singular(word.strip().lower())
-    one = _SAME.get(one, one)
-    return _GROUPS.get(one, (one,))
-
-def _number_of(noun: str, counts: Mapping) -> float:
-    "How many of `noun` there are in `counts`; a group is the sum of its members, `object` the sum of all."
-    if noun == "object": return sum(counts.values())
-    return sum(v for k, v in counts.items() if isinstance(v, (int, float)) and set(classes_of(str(k))) <= {noun, *classes_of(noun)})
-
-def _amount(n, noun: str) -> str:
-    return f"{'no' if n == 0 else format(n, ',')} {noun if n == 1 else _plural(noun)}"
-
 # %% ../../nbs/core/offline.ipynb #6e25c422
 _IS_PICTURE = re.compile(rf"\.{_PICTURE}$", re.I)
 _BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach of\b"
@@ -495,7 +498,8 @@ def _capture_tool(talk: _Talk, source: str | None):
     for tool in talk.tools:
         words = _words(_name(tool))
         if "capture" not in words or "image" in {_kind(n, p, tool) for n, p in _params(tool).items() if n in _required(tool)}: continue
-        if not source and not _required(tool) and (not _params(tool) or set(words) & set(_words(talk.request)) - {"capture", "image"}): best = max(best, (0.5, tool, None), key=lambda b: b[0])
+        meant = not _params(tool) or set(words) & set(_words(talk.request)) - {"capture", "image"}  # its default camera is a guess, unless it was spoken of
+        if not source and not _required(tool) and meant: best = max(best, (0.5, tool, None), key=lambda b: b[0])
         for name, prop in _params(tool).items():
             fit = fits.get(_kind(name, prop, tool), 0) * (1.5 if _tells_of(tool, source) else 1)
             if fit > best[0]: best = (fit, tool, name)
@@ -527,7 +531,8 @@ def _find_pictures(talk: _Talk, step: _Step) -> list:
     back = _BACK.search(step.text) and not re.search(r"camera", step.text, re.I)
     if back and (earlier := _earlier_pictures(talk, bool(_SEVERAL.search(step.text)))): return _chosen(step.text, earlier)
     if listed := _listing(talk, step): return listed
-    if place := next((n for n in _proper(step.text) if any(_tells_of(t, n) for t in talk.tools if "capture" in _words(_name(t)))), None): return _capture(talk, [place])
+    places = [n for n in _proper(step.text) if any(_tells_of(t, n) for t in talk.tools if "capture" in _words(_name(t)))]
+    if places: return _capture(talk, places[:1])
     if sources := _find_sources(talk, step): return _capture(talk, sources)
     return _earlier_pictures(talk)[-1:] or _capture(talk, [])
 

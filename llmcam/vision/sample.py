@@ -371,7 +371,7 @@ def _place_of(seed, size):
     wide, shift = r.uniform(2.7, 3.0), r.uniform(-.8, .8)
     count = int(2 * (view.half(30) - 1.2) / wide)
     bays = tuple((i - (count - 1) / 2) * wide + shift for i in range(count))
-    near = float(_rays(view, view.height - 1, view.height)[1][0, 0]) + .5
+    near = float(_rays(view, view.height - 1, view.height)[1][0, 0]) + .9
     walks = (min(max(20.6, near), 22.0), _pick(r, (1, -1)), 17.0), (r.uniform(39.6, 41), _pick(r, (1, -1)), 7.0)
     fairways = (
         (r.uniform(58, 62), 3.4, 23.0, ("sail", "motor", "fishing")),
@@ -450,7 +450,7 @@ def _passing(place, t, row, key, z, speed, every, chance):
 def _boats(place, t):
     "The boats in sight."
     for row, (z, speed, every, kinds) in enumerate(place.fairways):
-        for n, x in _passing(place, t, row, 6, z, speed, every, .55):
+        for n, x in _passing(place, t, row, 6, z, speed, every, .45):
             kind = _pick(_rng(place.seed, 7, row, n), kinds)
             yield _Thing("boat", kind, (place.seed, 8, row, n), x, z, 0.0 if speed > 0 else math.pi)
 
@@ -762,7 +762,7 @@ def _draw(canvas, thing, own):
     _draw_mesh(canvas, _car_mesh(thing.kind, _pick(_rng(*thing.key), _PAINTS)), thing.x, 0, thing.z, thing.heading, own)
 
 # %% ../../nbs/vision/sample.ipynb #fa631f0b
-_SHOWN, _LEAST, _AT_EDGE = .3, 8, 14  # the part of itself that a thing must show; its least pixels; the same at the edge of the picture
+_SHOWN, _INSIDE, _LEAST = .3, .2, 10  # how much of a thing others may leave, and the edge of the picture; and its least pixels
 
 def _box_of(canvas, own, drawn):
     "The box of what is still seen of object `own`, of which `drawn` pixels were painted; None when too little is left."
@@ -770,10 +770,10 @@ def _box_of(canvas, own, drawn):
     height, width = canvas.ids.shape
     left, right, top, bottom = max(0, int(x0) - 2), min(width, int(x1) + 3), max(0, int(y0) - 2), min(height, int(y1) + 3)
     ys, xs = np.nonzero(canvas.ids[top:bottom, left:right] == own)
-    inside = (min(x1, width) - max(x0, 0)) / max(x1 - x0, 1) * (min(y1, height) - max(y0, 0)) / max(y1 - y0, 1)
-    if not len(xs) or len(xs) < _SHOWN * drawn / max(inside, .01): return None
+    inside = (min(x1, width) - max(x0, 0)) / max(x1 - x0, 1)
+    if len(xs) <= _SHOWN * drawn or inside < _INSIDE: return None
     box = left + int(xs.min()), top + int(ys.min()), left + int(xs.max()) + 1, top + int(ys.max()) + 1
-    return box if min(box[2] - box[0], box[3] - box[1]) >= (_LEAST if inside > .98 else _AT_EDGE) else None
+    return box if min(box[2] - box[0], box[3] - box[1]) >= _LEAST else None
 
 # %% ../../nbs/vision/sample.ipynb #8cd7cbd7
 def _paint(canvas, things, drawn):
