@@ -6,7 +6,7 @@ import nbformat, pytest
 from tools.make_readme import out_of_step
 from tools.run_nbs import ROOT, SKIP, notebooks
 
-MACHINE_PATH = re.compile(r"/home/\w|/Users/\w|/root/|/work/|/tmp/|/private/var/|site-packages|[A-Z]:\\\\Users")
+MACHINE_PATH = re.compile(r"/home/\w|/Users/\w|/root/|/tmp/|/private/var/|site-packages|[A-Z]:\\\\Users")
 LAYERS = ["core", "utils", "vision", "application"]
 MODULES = sorted(p for layer in LAYERS for p in (ROOT / "llmcam" / layer).glob("*.py") if p.stem != "__init__")
 every_notebook = pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.relative_to(ROOT).as_posix())
