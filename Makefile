@@ -26,8 +26,10 @@ test: $(READY)  ## Every notebook, every test, and the check that everything is 
 docs: $(READY)  ## Build the documentation into _docs/index.html
 	@$(PY) tools/build_docs.py $(ARGS)
 
-bench: $(READY)  ## Run the measurements in benchmarks/
-	@set -e; for f in benchmarks/bench_*.py; do if [ -f "$$f" ]; then echo "== $$f"; $(PY) "$$f" $(ARGS); fi; done
+bench: $(READY)  ## Run the measurements in benchmarks/ and keep their tables in benchmarks/results/
+	@mkdir -p benchmarks/results; set -e; for f in benchmarks/bench_*.py; do \
+		echo "== $$f"; table="benchmarks/results/$$(basename "$$f" .py | sed s/bench_//).md"; \
+		$(PY) "$$f" $(ARGS) >"$$table.new"; mv "$$table.new" "$$table"; cat "$$table"; done
 
 nbs: $(READY)  ## Run all notebooks, save their outputs, then bring everything in step
 	@$(PY) tools/run_nbs.py $(ARGS)
