@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from PIL import Image, ImageDraw, ImageFont
 
 
-def jpeg(text="camera", size=(320, 180), color=(90, 140, 190), quality=90):
+def jpeg(text="camera", size=(320, 180), color=(90, 140, 190), quality=90, mark=True):
     "A small picture with `text` on it, as JPEG."
     picture = Image.new("RGB", size, color)
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((size[0] // 3, size[1] // 3, size[0] // 2, size[1] // 2), fill=(200, 60, 40))
+    if mark: draw.rectangle((size[0] // 3, size[1] // 3, size[0] // 2, size[1] // 2), fill=(200, 60, 40))
     draw.text((8, 8), text, fill="white")
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=quality)
@@ -59,7 +59,7 @@ class Quiet(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-FAULTS = ("truncated", "html", "empty", "flipped", "text", "huge", "bomb", "drip", "silent", "loop", "missing", "unavailable", "half")
+FAULTS = ("truncated", "html", "empty", "flipped", "text", "huge", "bomb", "drip", "silent", "loop", "missing", "unavailable", "half", "black", "green", "resized")
 
 @contextmanager
 def snapshot_server(picture=None, stop=None):
@@ -85,6 +85,9 @@ def snapshot_server(picture=None, stop=None):
         def do_unavailable(self): self.answer(b"later", 503)
         def do_loop(self): self.answer(b"", 302, Location="/loop.jpg")
         def do_silent(self): done.wait(30)
+        def do_black(self): self.image(jpeg("", color=0, mark=False))
+        def do_green(self): self.image(jpeg(color=(0, 135, 0), mark=False))
+        def do_resized(self): self.image(jpeg(size=(160, 90)))
 
         def do_flipped(self):
             start = content.rfind(b"\xff\xda") + 20
@@ -116,8 +119,9 @@ def snapshot_server(picture=None, stop=None):
 
 @contextmanager
 def mjpeg_server(pictures, fps=10):
-    "Motion JPEG at `/video.mjpg`, over and over; `state['stall']` is an event that stops the pictures."
-    done, state = threading.Event(), {"stall": threading.Event(), "open": 0}
+    """Motion JPEG at `/video.mjpg`, over and over; `state['stall']` is an event that stops the pictures, `state['pictures']` can be replaced,
+    `state['end']` hangs up, and `state['open']` counts the connections."""
+    done, state = threading.Event(), {"stall": threading.Event(), "end": threading.Event(), "open": 0, "pictures": pictures}
 
     class Handler(Quiet):
         def do_GET(self):
@@ -126,8 +130,9 @@ def mjpeg_server(pictures, fps=10):
             state["open"] += 1
             n = 0
             while not done.wait(1 / fps):
+                if state["end"].is_set(): return
                 if state["stall"].is_set(): continue
-                body, n = pictures[n % len(pictures)], n + 1
+                body, n = state["pictures"][n % len(state["pictures"])], n + 1
                 self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(body), body))
 
     with http_server(Handler) as url:
@@ -138,7 +143,7 @@ def mjpeg_server(pictures, fps=10):
 @contextmanager
 def hls_server(images=None, size=(640, 360), fps=25, segment=1, place="/live.m3u8"):
     """A live HLS stream made by ffmpeg, from its test pattern or from `images` (paths, each shown again and again for a second).
-    Gives the URL of the playlist and a dict with the `process`, to stop it in the middle."""
+    Gives the URL of the playlist and a dict with the `process`, to stop it in the middle; `state['damage']` flips bits of the segments."""
     with TemporaryDirectory() as folder:
         if images:
             listed = Path(folder) / "images.txt"
@@ -153,13 +158,18 @@ def hls_server(images=None, size=(640, 360), fps=25, segment=1, place="/live.m3u
         class Handler(SimpleHTTPRequestHandler):
             extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".m3u8": "application/vnd.apple.mpegurl", ".ts": "video/mp2t"}
             def log_message(self, *args): pass
+            def copyfile(self, source, sink):
+                content = source.read()
+                if state["damage"] and self.path.endswith(".ts"): content = bytes(b ^ 0x5a if n % 997 > 990 else b for n, b in enumerate(content))
+                sink.write(content)
 
+        state = {"process": process, "folder": Path(folder), "damage": False}
         try:
             deadline = time.monotonic() + 30
             while not Path(folder + place).exists():
                 if process.poll() is not None or time.monotonic() > deadline: raise RuntimeError("ffmpeg made no stream")
                 time.sleep(0.02)
-            with http_server(partial(Handler, directory=folder)) as url: yield f"{url}{place}", {"process": process, "folder": Path(folder)}
+            with http_server(partial(Handler, directory=folder)) as url: yield f"{url}{place}", state
         finally:
             process.kill(); process.wait()
 
@@ -182,10 +192,11 @@ def _station(base, id, name, fi, town, province, presets):
 def digitraffic_server(stations=STATIONS, delay=0.0, broken=(), image_base=None, limit=None):
     """An API shaped like DigiTraffic's weathercam service. `broken` station ids answer 500, `delay` seconds pass before each answer,
     more than `limit` requests at once get 429. Gives the stations URL and a dict that counts: requests, busiest, without_header, not_modified."""
+    known = {s[0]: s for s in stations}
     state, lock = {"requests": 0, "busy": 0, "busiest": 0, "without_header": 0, "not_modified": 0, "paths": []}, threading.Lock()
 
     class Handler(Quiet):
-        protocol_version = "HTTP/1.1"
+        protocol_version, wbufsize, disable_nagle_algorithm = "HTTP/1.1", -1, True  # an answer leaves in one piece
 
         def do_GET(self):
             with lock:
@@ -201,11 +212,10 @@ def digitraffic_server(stations=STATIONS, delay=0.0, broken=(), image_base=None,
 
         def route(self):
             base, path = f"http://{self.headers['Host']}", urlsplit(self.path).path
-            found = {s[0]: _station(image_base or base, *s) for s in stations}
-            if path == "/api/weathercam/v1/stations": return self.listing(found)
+            if path == "/api/weathercam/v1/stations": return self.listing({s[0]: _station(image_base or base, *s) for s in stations})
             id = path.rpartition("/")[2].removesuffix(".jpg")
-            if path.startswith("/images/") and id[:6] in found: return self.answer(jpeg(id), Content_Type="image/jpeg")
-            if path.startswith("/api/") and id in found and id not in broken: return self.answer(json.dumps(found[id]).encode(), Content_Type="application/json")
+            if path.startswith("/images/") and id[:6] in known: return self.answer(jpeg(id), Content_Type="image/jpeg")
+            if path.startswith("/api/") and id in known and id not in broken: return self.answer(json.dumps(_station(image_base or base, *known[id])).encode(), Content_Type="application/json")
             self.answer(b"{}", 500 if id in broken else 404)
 
         def listing(self, found):
@@ -231,3 +241,34 @@ def silent_server():
 def closed_port():
     "A loopback port where nobody listens."
     with socket.create_server(("127.0.0.1", 0)) as server: return server.getsockname()[1]
+
+
+@contextmanager
+def rtsp_server(size=(320, 180)):
+    "A live camera of GStreamer's RTSP server; gives its URL and its process, or `None` where the server is not installed."
+    command = ["/usr/bin/python3", str(Path(__file__).with_name("rtsp_server.py")), *map(str, size)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        port = process.stdout.readline().strip()
+        try: yield (f"rtsp://127.0.0.1:{port}/1" if port else None), process
+        finally: process.kill()
+
+
+@contextmanager
+def rtsp_redirect(target):
+    "An RTSP server that sends whoever asks for a picture to `target`; gives its URL."
+    def serve(client):
+        with client, client.makefile("rb") as lines:
+            while head := lines.readline():
+                wanted, number = head.split()[0], b""
+                while (line := lines.readline()).strip():
+                    if line.lower().startswith(b"cseq"): number = line.split(b":")[1].strip()
+                answer = b"200 OK\r\nPublic: OPTIONS, DESCRIBE" if wanted == b"OPTIONS" else b"302 Moved\r\nLocation: " + target.encode()
+                client.sendall(b"RTSP/1.0 " + answer + b"\r\nCSeq: " + number + b"\r\n\r\n")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def accept():
+            try:
+                while True: threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+            except OSError: pass
+        threading.Thread(target=accept, daemon=True).start()
+        try: yield f"rtsp://127.0.0.1:{server.getsockname()[1]}/1"
+        finally: server.shutdown(socket.SHUT_RDWR)

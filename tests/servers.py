@@ -1,5 +1,5 @@
 "A server on loopback for tests: routes are values or functions, requests are kept."
-import json
+import json, socket
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -38,8 +38,11 @@ class LocalServer:
                 server.requests.append(request)
                 server.reply(request, routes.get(request.path, routes.get("*", (404, {}, b"no such page"))))
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = answer
+        self._open = set()  # connections, which may be kept for more than one request
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
+            def process_request(self, request, client_address): server._open.add(request); super().process_request(request, client_address)
+            def shutdown_request(self, request): server._open.discard(request); super().shutdown_request(request)
             def handle_error(self, request, client_address): pass  # a client that hangs up is part of many tests
         self._http = Quiet(("127.0.0.1", 0), Handler)
         if tls: self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
@@ -63,4 +66,8 @@ class LocalServer:
         Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
-    def __exit__(self, *exc): self._http.shutdown(); self._http.server_close()
+    def __exit__(self, *exc):
+        self._http.shutdown(); self._http.server_close()
+        for connection in list(self._open):
+            try: connection.shutdown(socket.SHUT_RDWR)
+            except OSError: pass

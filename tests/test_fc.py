@@ -127,17 +127,19 @@ def test_fixup_follows_an_error_but_not_a_refusal():
         assert wanted <= set(fn_exec(call(func.__name__, ""), [tool]))
 
 def test_a_tool_that_is_plain_data():
-    "A tool read from JSON has no function attached: its metadata names it."
+    "A tool read from JSON has no function attached: its metadata names it, and the policy lets it be found, or not."
     tool = json.loads(json.dumps(TOOLS[0]))
-    assert fn_exec(call(), [tool]) == 3
+    assert "not in a module" in fn_exec(call(), [tool])["error"]
+    assert "can run programs" in fn_exec(call(), [tool], ToolPolicy(modules=(__name__,)))["error"]
+    assert fn_exec(call(), [tool], ToolPolicy.notebook()) == 3
     tool["function"]["metadata"]["module"] = "no.such.module"
-    assert "nothing to run" in fn_exec(call(), [tool])["error"]
-    assert fn_exec(call(), [{**tool, "function": {**tool["function"], "fixup": SPARE}}])["fixup"] == "add"
+    assert "nothing to run" in fn_exec(call(), [tool], ToolPolicy.notebook())["error"]
+    assert fn_exec(call(), [{**tool, "function": {**tool["function"], "fixup": SPARE}}], ToolPolicy.notebook())["fixup"] == "add"
 
 @pytest.mark.parametrize("key", ["session_id", "tools", "module", "service", "fixup", "function_name", "url", "noti_id"])
 def test_the_host_keys_are_the_hosts(key):
     "A model sets `key`; the metadata's value arrives. Declared by the tool and not in the metadata, it is an argument like any other (the weak variant)."
-    tool = {"type": "function", "function": {"name": "spare_tool", "parameters": {"type": "object", "properties": {key: {"type": "string"}}}, "fixup": SPARE, "metadata": {key: "host's"}}}
+    tool = Tool({"type": "function", "function": {"name": "spare_tool", "parameters": {"type": "object", "properties": {key: {"type": "string"}}}, "fixup": SPARE, "metadata": {key: "host's"}}})
     said = json.dumps({key: "model's"})
     if key not in ("module", "service", "function_name"): assert fn_exec(call("spare_tool", said), [tool])[key] == "host's"
     if key not in ("function_name",):
@@ -164,7 +166,7 @@ def test_levels_and_the_policy_in_force():
     c = call("policy", "")
     assert "llmcam.trust()" in fn_exec(c, tools, ToolPolicy())["error"]
     assert "error" in fn_exec(c, tools, ToolPolicy(approve=lambda c: False))
-    allowed = ToolPolicy(allow_exec=True)
+    allowed = ToolPolicy(allow=("read", "network", "exec"))
     assert fn_exec(c, tools, allowed) == allowed and current_policy() is None
     with gate(ToolPolicy()): assert "error" in fn_exec(c, tools)
 
@@ -302,7 +304,7 @@ def test_budget_of_turns_calls_and_seconds():
     msgs, model = take(*endless, budget=Budget(calls=4))
     assert len(model.requests) == 3 and "4 tool calls" in msgs[-1]["content"] and "budget of 4" in msgs[-2]["content"]
     msgs, model = take(*endless, budget=Budget(seconds=0))
-    assert len(model.requests) == 1 and "0 seconds" in msgs[-1]["content"]
+    assert not model.requests and "0 seconds" in msgs[-1]["content"]
     msgs, _ = take(endless[0], "All I have is 1.", max_turns=1)
     assert msgs[-1]["content"] == "All I have is 1."
 
@@ -359,7 +361,7 @@ def test_a_cancelled_task_leaves_a_valid_history():
         task = asyncio.create_task(acomplete(msgs, [function_schema(hang)], client=ScriptedModel([("hang", {})])))
         while not len(msgs) > 1 and not task.done():
             await asyncio.sleep(0.01)
-            if any(t.get_coro().__name__ == "work" for t in asyncio.all_tasks()): task.cancel()
+            if any(t.get_coro().__name__ == "_awork" for t in asyncio.all_tasks()): task.cancel()
         with pytest.raises(asyncio.CancelledError): await task
     asyncio.run(run())
     check_messages(msgs)
@@ -459,14 +461,3 @@ def test_what_a_tool_raises_or_yields_stays_inside():
     run = lambda f: {"id": "call_1", "type": "function", "function": {"name": f.__name__, "arguments": "{}"}}
     assert "stopped" in fc.fn_exec(run(cancel), [function_schema(cancel)])["error"]
     assert "line 7" in fc.fn_result_content(run(lines), [function_schema(lines)])
-
-
-# Services that a model added
-
-@pytest.mark.parametrize("trusted, policy, runs", [(True, ToolPolicy(), True), (False, ToolPolicy(), False), (False, ToolPolicy.web(), False), (False, ToolPolicy.notebook(), True),
-    (False, ToolPolicy(approve=lambda call: True), True), (False, ToolPolicy(approve=lambda call: False), False), (None, ToolPolicy(), True)])
-def test_a_request_that_changes_something_needs_a_person(trusted, policy, runs):
-    told = {} if trusted is None else {"trusted": trusted}
-    found = fn_exec(call(), [function_schema(add, level="write", **told)], policy)
-    assert found == 3 if runs else "no person added" in found["error"]
-    assert fn_exec(call(), [function_schema(add, level="network", **told)], policy) == 3

@@ -9,6 +9,7 @@ from llmcam.core.offline import ScriptedModel
 from llmcam.core.policy import ToolPolicy
 from llmcam.utils import notification as N
 from llmcam.utils.notification import *
+from llmcam.utils.scheduler import Scheduler, SimulatedClock
 
 TASK = [form_msg("user", "Tell me when the boat is in.")]
 
@@ -174,7 +175,12 @@ def test_a_context_manager():
     assert not stream.is_alive()
 
 
-def test_threads_are_daemons(): assert StreamThread("w", [], TASK)._thread.daemon
+def test_threads_are_daemons_and_few():
+    with Scheduler() as scheduler:
+        streams = [StreamThread(str(i), [], TASK, client=Client(lambda n: "-"), interval=0.05, scheduler=scheduler).start() for i in range(100)]
+        until(lambda: all(stream.ticks >= 2 for stream in streams))
+        assert scheduler.threads <= 9 and all(thread.daemon for thread in scheduler._threads)
+        for stream in streams: stream.stop()
 
 
 def test_what_a_watch_may_call():
@@ -188,7 +194,8 @@ def test_what_a_watch_may_call():
 
 def test_the_policy_of_a_watch_only_shrinks():
     stream = StreamThread("w", [], TASK, policy=ToolPolicy.notebook(trusted=("cam.local",), approve=lambda call: True))
-    assert (stream.policy.allow_exec, stream.policy.approve, stream.policy.shell, stream.policy.trusted) == (False, None, "off", ("cam.local",))
+    assert (stream.policy.allow, stream.policy.ask, stream.policy.approve, stream.policy.shell) == (("read", "network"), (), None, "off")
+    assert stream.policy.trusted == ("cam.local",)
 
 
 def test_core_with_every_part_replaced():

@@ -86,7 +86,8 @@ def test_mappings_take_values(sid):
 
 def test_tools_of_a_new_session(sid):
     assert names(session_tools[sid]) == ["add_api_tools", "add_function_tools", "remove_tools", *names(default_tools),
-                                         "start_notification_stream", "stop_notification"]
+                                         "start_notification_stream", "stop_notification",
+                                         "start_watch", "list_watches", "pause_watch", "resume_watch", "stop_watch", "backtest_watch"]
     assert names(default_tools)[:10] == ["select_youtube_live_url", "capture_youtube_live_frame", "ask_gpt4v_about_image_file", "detect_objects",
                                          "cap", "list_image_files", "list_detection_files", "plot_object", "execute_bash_command", "camera_address_book"]
     assert json.loads(json.dumps(session_tools[sid])) == session_tools[sid]

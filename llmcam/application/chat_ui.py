@@ -5,37 +5,42 @@
 # %% auto #0
 __all__ = ['actions', 'LOOPBACK', 'picture_url', 'picture_name', 'render_markdown', 'image_type', 'data_picture', 'picture_size',
            'find_pictures', 'Icon', 'ChatMessage', 'NoticeLine', 'NotiMessage', 'in_plain_words', 'brief', 'ToolCard',
-           'ChatInput', 'ActionButton', 'ActionPanel', 'ToolPanel', 'WatchPanel', 'CameraView', 'camera_label',
-           'name_cameras', 'camera_tools', 'Item', 'Feed', 'Talk', 'problem', 'Guard', 'Site', 'camera_message',
-           'make_app']
+           'ChatInput', 'ActionButton', 'QuestionCard', 'ActionPanel', 'ToolPanel', 'WatchPanel', 'CameraView',
+           'camera_label', 'name_cameras', 'camera_tools', 'Item', 'Feed', 'Talk', 'ask_on_page', 'model_trouble',
+           'problem', 'Guard', 'Site', 'asking_policy', 'LoginPage', 'camera_message', 'make_app']
 
 # %% ../../nbs/application/chat_ui.ipynb #1f7738d2
 import asyncio, json, logging, os, re, secrets, threading, time
 from collections import deque
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache, wraps
 from itertools import count
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from traceback import format_tb
 from urllib.parse import quote
 
 from fastcore.basics import patch
 from fastcore.xml import FT, NotStr, to_xml
 from fasthtml.components import (A, Article, Aside, B, Button, Code, Dd, Details, Dialog, Div, Dl, Dt, Figcaption, Figure, Form, H1, H2, H3, H4,
-    Header, I, Img, Label, Li, Link, Main, Meta, P, Pre, Script, Section, Span, Summary, Template, Textarea, Time, Title, ft_html)
+    Header, I, Img, Input, Label, Li, Link, Main, Meta, P, Pre, Script, Section, Span, Summary, Template, Textarea, Time, Title, ft_html)
 from fasthtml.core import FastHTML, StaticNoCache, charset, viewport
 from fasthtml.starlette import CORSMiddleware, FileResponse, HTTPException, Middleware, Request, Response, WebSocket, WebSocketRoute
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 
 import llmcam.application
-from ..core.fc import Final, TextDelta, ToolFinished, ToolStarted
+from ..core.fc import Final, TextDelta, ToolFinished, ToolStarted, fn_args, fn_name
 from ..core.fn_to_schema import function_schema
 from ..core.policy import ToolPolicy, data_dir, gate, get_policy
-from ..utils.notification import current_stream
-from ..vision.camera import Camera, capture_frame
+from ..utils.notification import Notification, current_stream
+from ..vision.camera import Camera, capture_frame, open_camera
+from ..vision.watch import Observations
+from .login import Login
 from .session import SessionManager, default_manager, default_tools
 
 # %% ../../nbs/application/chat_ui.ipynb #0b1ff703
@@ -49,11 +54,12 @@ def _parser():
 
 # %% ../../nbs/application/chat_ui.ipynb #29c8a18f
 def _own_pictures(tokens, pictures):
-    "Point each image to `/data`, or replace it by its text where it is none of `pictures`."
+    "Point each image to `/data`, or replace it by its text where it is none of `pictures`; point links to pictures there, too."
     for token in (inner for outer in tokens for inner in outer.children or ()):
-        if token.type != "image": continue
-        name = picture_name(token.attrGet("src") or "", pictures)
-        if name: token.attrs = {**token.attrs, "src": picture_url(name), **_size_of(name, pictures)}
+        if token.type not in ("image", "link_open"): continue
+        name = picture_name(token.attrGet("src" if token.type == "image" else "href") or "", pictures)
+        if token.type == "link_open": token.attrs = {**token.attrs, "href": picture_url(name)} if name else token.attrs
+        elif name: token.attrs = {**token.attrs, "src": picture_url(name), **_size_of(name, pictures)}
         else: token.type, token.tag, token.children = "text", "", None
     return tokens
 
@@ -77,16 +83,25 @@ def picture_name(
     return next((name for name in pictures if source == name or source.endswith("/" + name) or source.endswith("/" + quote(name))), None)
 
 # %% ../../nbs/application/chat_ui.ipynb #1e19bbb3
+_LEADS = re.compile(r"https?://[^/\\@?#\s]+(?:[/?#][^\s]*)?|mailto:[^\s?]+|/data/[^\s]+", re.I)  # addresses in full, nobody's name before the host
+
+def _kept(tag, attr, value):
+    "An attribute as it may stay; `None` if it goes."
+    if attr == "src" and not value.startswith("/data/"): return None
+    return None if attr == "href" and not _LEADS.fullmatch(value) else value
+
+def _cut_short(text, limit=30_000):
+    return text if len(text) <= limit else f"{text[:limit]}\n\n… {len(text) - limit:,} more characters"
+
 def render_markdown(
     text: str,                    # Markdown, from anybody
     pictures: dict | tuple = (),  # Names of the pictures that it may show; in a dict, with their sizes
 ) -> NotStr:                      # HTML that is safe to put in the page
-    "Render Markdown without HTML, scripts, or images from elsewhere."
+    "Render Markdown without HTML, scripts, images from elsewhere, or links that hide where they lead."
     import nh3
     parser, env = _parser(), {}
-    html = parser.renderer.render(_own_pictures(parser.parse(text, env), pictures), parser.options, env)
-    own = lambda tag, attr, value: value if (tag, attr) != ("img", "src") or value.startswith("/data/") else None
-    return NotStr(nh3.clean(html, tags=_TAGS, attributes=_ATTRS, url_schemes={"http", "https", "mailto"}, attribute_filter=own,
+    html = parser.renderer.render(_own_pictures(parser.parse(_cut_short(text), env), pictures), parser.options, env)
+    return NotStr(nh3.clean(html, tags=_TAGS, attributes=_ATTRS, url_schemes={"http", "https", "mailto"}, attribute_filter=_kept,
                             link_rel="noopener noreferrer nofollow", set_tag_attribute_values={"a": {"target": "_blank"}}))
 
 # %% ../../nbs/application/chat_ui.ipynb #a4531c63
@@ -167,8 +182,8 @@ def Icon(
     "One of the page's own line drawings."
     return ft_html("svg", ft_html("use", href=f"/static/icons.svg#{name}"), cls="icon", aria_hidden="true")
 
-def _now():
-    now = datetime.now(timezone.utc)
+def _now(when=None):
+    now = when or datetime.now(timezone.utc)
     return Time(now.strftime("%H:%M"), datetime=now.isoformat(timespec="seconds"))
 
 # %% ../../nbs/application/chat_ui.ipynb #1499606b
@@ -193,15 +208,20 @@ def NoticeLine(
     "A line between the messages: which camera is on, or what went wrong."
     return Div(Icon(icon), Span(text), cls=f"msg {kind}", id=key, role="alert" if kind == "error" else None)
 
+_NOTI = {"down": "Camera does not answer", "back": "Camera is back", "ended": "Watch has ended"}
+
 def NotiMessage(
     message: str,                 # What the watch says
     key: str | None = None,       # Id of the element
     pictures: dict | tuple = (),  # Pictures that it may show
     seen: dict | tuple = (),      # The picture that it is about
+    kind: str = "event",          # Or what is about the watch itself: `down`, `back`, `ended`
+    when: datetime | None = None, # When it was said; now if `None`
 ) -> FT:
     "A notification from a watch."
-    return Article(Icon("bell"), Div(Header(Span("Notification"), _now()), Div(render_markdown(message, pictures), cls="prose"), *_shots(seen), cls="body"),
-                   cls="noti", id=key, aria_label="Notification")
+    words = Div(render_markdown(message, pictures), cls="prose")
+    return Article(Icon("bell"), Div(Header(Span(_NOTI.get(kind, "Notification")), _now(when)), words, *_shots(seen), cls="body"),
+                   cls="noti" if kind == "event" else "noti minor", id=key, aria_label="Notification")
 
 # %% ../../nbs/application/chat_ui.ipynb #d0a077bc
 def _without_dir(text):
@@ -297,7 +317,7 @@ def ToolCard(
     mark = Span(cls="spin") if running else Icon("alert" if failed else "check")
     given, got = _given(arguments), "" if running else brief(result, 90)
     line = Summary(Span(mark, Span("running" if running else "failed" if failed else "done", cls="visually-hidden"), cls="mark"),
-                   Span(name, cls="name"), _gist(given, got), Span("" if running else f"{seconds:.1f} s", cls="took"),
+                   Span(name, cls="name"), _gist(given, got), Span(f"{seconds:.1f} s" if seconds else "", cls="took"),
                    ft_html("svg", ft_html("use", href="/static/icons.svg#chevron"), cls="icon turn", aria_hidden="true"))
     inside = (H4("Arguments"), Pre(_shown(arguments)), *(() if running else (H4("Result"), Pre(_shown(result)))))
     return Div(Details(line, Div(*inside, cls="inside")), *_shots(pictures), cls="call failed" if failed else "call", id=key)
@@ -317,6 +337,28 @@ def ActionButton(
 ) -> FT:
     "A button that says something for the person."
     return Button(Icon(icon), Span(B(label), Span(prompt or label)), type="button", cls="action", data_prompt=prompt or label)
+
+# %% ../../nbs/application/chat_ui.ipynb #6333d9e8
+_MEANS = {"write": "change something outside of this conversation", "exec": "run a program", "network": "send this to another server"}
+_MOST_SHOWN = 20_000  # Characters of arguments; a call with more cannot be judged, so it is refused
+
+def _exactly(arguments):
+    "Arguments as text in which nothing is hidden."
+    text = json.dumps(arguments, indent=2, ensure_ascii=False, default=str)
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+
+def QuestionCard(
+    name: str,                    # Tool that the model wants to call
+    arguments: dict,              # With exactly this
+    level: str = "exec",          # Why the person is asked, see `core.policy`
+    verdict: str | None = None,   # What came of it; `None` while it is open
+    key: str | None = None,       # Id of the element
+) -> FT:
+    "Ask whether one tool call may be made."
+    button = lambda label, value, cls: Button(label, type="button", cls=cls, data_ask=key, data_verdict=value)
+    end = P(verdict, cls="verdict") if verdict else Div(button("Allow once", "allow", "small"), button("Refuse", "refuse", "small strong"), cls="choice")
+    return Article(Header(Icon("alert"), Span("The model wants to ", _MEANS.get(level, _MEANS["exec"]))), P(Code(name)),
+                   Pre(_exactly(arguments)), end, cls="ask", id=key, role="group", aria_label="Permission")
 
 # %% ../../nbs/application/chat_ui.ipynb #0820f217
 actions = (
@@ -348,7 +390,10 @@ _KNOWN = {
     "Pictures": {"detect_objects": "Count what is in a picture", "ask_gpt4v_about_image_file": "Describe a picture", "plot_object": "Plot numbers over several pictures",
                  "list_image_files": "List the pictures", "list_detection_files": "List the pictures with boxes", "list_plot_files": "List the plots",
                  "download_file": "Fetch a picture from the web"},
-    "Notifications": {"start_notification_stream": "Watch, and tell you when it happens", "stop_notification": "Stop a watch"},
+    "Notifications": {"start_watch": "Watch for something, and tell you when it happens", "list_watches": "List the watches",
+                      "pause_watch": "Pause a watch", "resume_watch": "Go on with a watch", "stop_watch": "Stop a watch",
+                      "backtest_watch": "Try a watch on what was recorded", "start_notification_stream": "Watch in words of your own, and tell you when it happens",
+                      "stop_notification": "Stop such a watch"},
     "More tools": {"add_api_tools": "Learn to use a web API", "add_function_tools": "Learn a Python function", "remove_tools": "Forget a tool",
                    "execute_bash_command": "Run a shell command"},
 }
@@ -377,7 +422,10 @@ def _grouped(tools):
 
 def _is_refused(tool, policy):
     "Would the policy refuse every call?"
-    return tool["function"].get("metadata", {}).get("level") == "exec" and not (policy.allow_exec or policy.approve)
+    function = tool["function"]
+    if function["name"] == "execute_bash_command" and policy.shell == "off": return True
+    level = function.get("metadata", {}).get("level") or "exec"
+    return level not in policy.allow and not (level in policy.ask and policy.approve)
 
 # %% ../../nbs/application/chat_ui.ipynb #67c8b1dc
 def ToolPanel(
@@ -386,7 +434,7 @@ def ToolPanel(
 ) -> FT:
     "What the model can do in this conversation, by purpose. What its policy refuses is left out."
     session = _session(_manager(manager), session_id)
-    tools = [tool for tool in list(session.tools) if not _is_refused(tool, session.policy or get_policy())]
+    tools = [tool for tool in list(session.tools) if not _is_refused(tool, session.policy or get_policy())] if session else []
     groups = [(H3(group), *map(_tool_entry, functions)) for group, functions in _grouped(tools).items()]
     return Section(Details(Summary(H2("What it can do"), Span(len(tools), cls="number"), Icon("chevron")), Div(*groups, cls="tools")), id="tools")
 
@@ -394,11 +442,15 @@ def WatchPanel(
     session_id: str,                       # Session whose watches to list
     manager: SessionManager | None = None, # Who keeps the session; the default manager if `None`
 ) -> FT:
-    "The watches that run, each with a button that stops it."
-    streams = _running(_session(_manager(manager), session_id))
-    row = lambda key, stream: Div(Icon("eye"), Span(_watched(stream)), Button("Stop", type="button", cls="small", data_stop=key), cls="watch")
-    rows = [row(*pair) for pair in streams.items()] or [P("None yet. Ask to be told when something happens.", cls="none")]
-    return Section(H2("Watches"), *rows, id="watches")
+    "The watches that run or are paused, each with buttons that pause, resume and stop it."
+    session = _session(_manager(manager), session_id)
+    rows = [_watch_row(key, _watched(stream), "", ("Stop",)) for key, stream in _running(session).items()]
+    rows += [_watch_row(watch.id, str(watch.rule), watch.status, ("Resume" if watch.state.paused else "Pause", "Stop")) for watch in _rule_watches(session)]
+    return Section(H2("Watches"), *(rows or [P("None yet. Ask to be told when something happens.", cls="none")]), id="watches")
+
+def _watch_row(key, what, status, does):
+    buttons = [Button(word, type="button", cls="small", data_watch=key, data_do=word.lower()) for word in does]
+    return Div(Icon("eye"), Span(_clip(what, 200), I(status) if status not in ("", "watching") else None), Div(*buttons, cls="does"), cls="watch")
 
 # %% ../../nbs/application/chat_ui.ipynb #72cefe6c
 def _watched(stream):
@@ -412,7 +464,12 @@ def _session(manager, session_id):
     try: return manager[session_id] if session_id else None
     except KeyError: return None
 
-def _running(session): return {key: stream for key, stream in dict(session.streams).items() if stream.is_alive()}
+def _rule_watches(session):
+    "The rule watches of a session that have not ended."
+    return session.watches.running if session else []
+
+def _running(session):
+    return {key: stream for key, stream in dict(session.streams).items() if stream.is_alive()} if session else {}
 
 # %% ../../nbs/application/chat_ui.ipynb #f7f36f10
 def CameraView(
@@ -466,17 +523,19 @@ class Item:
     "One rendered element of a feed."
     seq: int    # Grows with every post
     key: str    # Id of the element; a later post with the same key replaces it
-    kind: str   # `user`, `model`, `call`, `noti`, `error`, `system` or `panel`
+    kind: str   # `user`, `model`, `call`, `ask`, `noti`, `error`, `system` or `panel`
     place: str  # `log` in the conversation, `panel` beside it
     html: str   # Safe to insert
 
 class Feed:
     "An ordered record of what the pages of one session show."
     def __init__(self,
-        limit: int = 1000,  # Forget the oldest item beyond so many
+        limit: int = 1000,        # Forget the oldest item beyond so many
+        most: int = 8_000_000,    # Or beyond so many characters
     ):
         self.id, self.items, self.busy = secrets.token_urlsafe(9), {}, False
-        self.limit, self._seq, self._listeners, self._lock = limit, 0, set(), threading.RLock()
+        self.limit, self.most, self._size = limit, most, 0
+        self._seq, self._listeners, self._lock = 0, set(), threading.RLock()
 
     @property
     def pages(self) -> int: return len(self._listeners)
@@ -497,7 +556,9 @@ def post(self: Feed,
         if (old := self.items.get(key)) and old.html == html: return
         self._seq += 1
         self.items[key] = Item(self._seq, key, kind, place, html)
-        while len(self.items) > self.limit: del self.items[next(iter(self.items))]
+        self._size += len(html) - (len(old.html) if old else 0)
+        while len(self.items) > 1 and (len(self.items) > self.limit or self._size > self.most):
+            self._size -= len(self.items.pop(next(iter(self.items))).html)
     self.wake()
 
 @patch
@@ -532,8 +593,10 @@ class Talk:
         session_id: str,          # Session that it shows
         manager: SessionManager,  # Who keeps it
         waiting: int = 4,         # Most messages that may wait for their turn
+        patience: float = 50.0,   # Seconds to wait for the person's word, less than a tool call may take
     ):
         self.session_id, self.manager, self.feed, self.pictures = session_id, manager, Feed(), {}
+        self.patience, self._asked = patience, {}
         self._waiting, self._most, self._lock, self._keys = deque(), waiting, threading.Lock(), count(1)
         self._calls, self._cards, self._answer, self._text, self._shown_at = {}, {}, None, "", 0.0
         self.touched, self._viewing, self._views, self._viewed = time.monotonic(), False, 0, -1e9
@@ -560,13 +623,20 @@ def show(self: Talk,
 
 @patch
 def notify(self: Talk,
-    message,  # What a watch says
+    message,  # What a watch says: a text, or a `Notification`
 ):
-    "Show a notification."
-    with self.files: seen = _just_seen(self.pictures) if current_stream() else {}
+    "Show a notification, with the picture that it is about. One that was shown is not shown twice."
+    note = message if isinstance(message, Notification) else Notification(str(message))
+    with self.files: seen = _evidence(note, self.pictures)
     self.pictures.update(seen)
-    self.show(lambda key: NotiMessage(in_plain_words(str(message)), key, self.pictures, seen), "noti")
+    self.show(lambda key: NotiMessage(in_plain_words(str(note)), key, self.pictures, seen, note.kind, note.time), "noti", f"n-{note.id}")
     self.refresh()
+
+def _evidence(note, shown):
+    "The picture of a notification; without one, what a notification stream has just made."
+    name = data_picture(note.path) if note.path else None
+    if name: return {name: picture_size(data_dir() / name)}
+    return _just_seen(shown) if current_stream() else {}
 
 def _just_seen(shown, seconds=20.0):
     "The picture that a watch has just made, unless it was `shown` before: the newest frame or detection."
@@ -577,12 +647,24 @@ def _just_seen(shown, seconds=20.0):
 @patch
 def resume(self: Talk) -> Talk:  # The same, ready
     "Show what was said before, and from now on what the watches say; what waits in the outbox comes at once."
-    for msg in list(self.session.messages):
-        if msg["role"] in ("user", "assistant") and isinstance(msg.get("content"), str) and msg["content"]:
-            if msg["role"] == "user": self.show(lambda key: ChatMessage(msg, True, key), "user")
-            else: self.show(lambda key: ChatMessage(in_plain_words(msg["content"]), False, key), "model")
+    calls = {}
+    for msg in list(self.session.messages)[-200:]:
+        calls.update({call["id"]: call for call in msg.get("tool_calls") or ()})
+        self._replay(msg, calls)
+    for note in getattr(self.session.outbox, "since", list)(): self.notify(note)
     self.session.set_sender(self.notify)
     return self
+
+@patch
+def _replay(self: Talk, msg, calls):
+    "Show a message of before, or the tool call that it answers."
+    role, said = msg["role"], msg.get("content")
+    if not isinstance(said, str) or not said: return
+    if role == "user": self.show(lambda key: ChatMessage(said, True, key), "user")
+    elif role == "assistant": self.show(lambda key: ChatMessage(in_plain_words(said), False, key, self.pictures), "model")
+    elif role == "tool" and (call := calls.pop(msg.get("tool_call_id"), None)):
+        self._calls[call["id"]] = None, 0.0
+        self.on_finished(ToolFinished(call["id"], fn_name(call), fn_args(call), None, said, 0.0))
 
 @patch
 def has_begun(self: Talk) -> bool:
@@ -595,7 +677,7 @@ def is_idle(self: Talk,
 ) -> bool:
     "Has the person left: no page open, no turn and no watch running, and nothing asked for so long?"
     if self.feed.pages or self.feed.busy or time.monotonic() - self.touched < seconds: return False
-    return not (self.session and _running(self.session))
+    return not _running(self.session) and not _rule_watches(self.session)
 
 @patch
 def refresh(self: Talk):
@@ -683,6 +765,7 @@ def _show_call(self: Talk, event, names, key=None):
 @patch
 def on_finished(self: Talk, event):
     key, since = self._calls.pop(event.call_id, (None, time.time()))
+    self.withdraw(event.call_id)
     with self.files:
         drawn = list(_drawn(event.arguments, since))
         names = list(dict.fromkeys([*find_pictures(_result(event)), *drawn]))
@@ -705,14 +788,75 @@ def on_event(self: Talk,
     if handler: handler(self, event)
 
 # %% ../../nbs/application/chat_ui.ipynb #3a2e7ad3
+_asking: ContextVar = ContextVar("llmcam_page", default=None)  # The conversation whose turn runs in this context
+
+def ask_on_page(
+    call,     # A tool call, see `core.policy`
+) -> bool:    # May it be made?
+    "Ask the person whose turn it is. A watch has nobody to ask."
+    talk = _asking.get()
+    return talk is not None and current_stream() is None and talk.ask(call)
+
+@patch
+def ask(self: Talk,
+    call,     # A tool call
+) -> bool:    # May it be made?
+    "Show a question and wait for its answer."
+    if len(_exactly(dict(call.arguments))) > _MOST_SHOWN: return False
+    key, answer = f"ask-{secrets.token_urlsafe(12)}", SimpleQueue()
+    card = lambda verdict: self.show(lambda key: QuestionCard(call.name, dict(call.arguments), call.level, verdict, key), "ask", key)
+    self._asked[key] = call.id, answer
+    card(None)
+    try: allowed, verdict = answer.get(timeout=self.patience)
+    except Empty: allowed, verdict = False, "Not answered in time, so it was refused."
+    self._asked.pop(key, None)
+    card(verdict)
+    return allowed
+
+# %% ../../nbs/application/chat_ui.ipynb #c7a0654e
+@patch
+def answer(self: Talk,
+    key: str,         # Of the question
+    allowed: bool,    # The person's word
+) -> bool:            # Was there such a question?
+    "Answer a question of this conversation, once."
+    _, answer = self._asked.pop(key, (None, None))
+    if answer: answer.put((allowed, "You allowed it, this once." if allowed else "You refused."))
+    return answer is not None
+
+@patch
+def withdraw(self: Talk,
+    call_id: str | None = None,  # Of this call; of all if `None`
+):
+    "Refuse what is still open: the time for it is over."
+    for key, (asked_for, answer) in list(self._asked.items()):
+        if call_id in (None, asked_for) and self._asked.pop(key, None): answer.put((False, "Refused: the time for it was over."))
+
+# %% ../../nbs/application/chat_ui.ipynb #8c8a6043
 _log = logging.getLogger(__name__)
+
+_MODEL_TROUBLE = {  # errors of the client library, which says little, or too much
+    "APIConnectionError": "The model's server does not answer. Is it running, and is OPENAI_BASE_URL its address?",
+    "APITimeoutError": "The model's server did not answer in time. Ask again, or see whether it is busy.",
+    "AuthenticationError": "The model's server does not take the key. Set OPENAI_API_KEY to one that it knows.",
+    "PermissionDeniedError": "The model's server does not let this key use the model.",
+    "NotFoundError": "The model's server does not have that model, or OPENAI_BASE_URL is not its address. Name another with --model or LLMCAM_MODEL.",
+    "RateLimitError": "The model's server takes no more requests for now: too many, or nothing left to pay for them. Wait, and ask again.",
+}
+
+def model_trouble(
+    error: Exception,  # What a turn raised
+) -> str | None:       # What to do about it; `None` if it is not the model's server
+    "Say what is wrong with the model's server."
+    return next((_MODEL_TROUBLE[kind.__name__] for kind in type(error).__mro__ if kind.__module__.startswith("openai") and kind.__name__ in _MODEL_TROUBLE), None)
 
 def problem(
     error: Exception,  # What a turn raised
 ) -> str:              # What the person may read
     "Word an error for the page."
+    if trouble := model_trouble(error): return trouble
     if type(error).__module__.startswith("llmcam."): return in_plain_words(str(error))
-    return f"The turn ended in an error ({type(error).__name__}). The server's log has the details."
+    return f"The turn ended in an error ({type(error).__name__}). The server's log says where."
 
 @patch
 def run_turn(self: Talk,
@@ -720,12 +864,16 @@ def run_turn(self: Talk,
 ):
     "Run one turn, showing what happens."
     self._calls, self._cards, self._answer, self._text = {}, {}, None, ""
+    speaking = _asking.set(self)
     try:
         for event in self.session.stream(text): self.on_event(event)
     except Exception as error:
-        _log.exception("a turn failed")
+        _log.warning("a turn failed: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
         self.show(lambda key: NoticeLine(problem(error), "alert", "error", key), "error")
-    finally: self.refresh()
+    finally:
+        _asking.reset(speaking)
+        self.withdraw()
+        self.refresh()
 
 # %% ../../nbs/application/chat_ui.ipynb #b6da627f
 @patch
@@ -751,7 +899,8 @@ def _drain(self: Talk):
     self.feed.wake()
 
 # %% ../../nbs/application/chat_ui.ipynb #42ac1858
-_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_POLICY = ("default-src 'self'; object-src 'none'; frame-src 'none'; worker-src 'none'; media-src 'none'; "
+           "base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 _HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "X-DNS-Prefetch-Control": "off",
             "Permissions-Policy": "camera=(), microphone=(), geolocation=()", "Cache-Control": "no-store"}
@@ -787,6 +936,10 @@ def refusal(self: Guard,
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in _FORMS: return 415, "Send a form."
 
 # %% ../../nbs/application/chat_ui.ipynb #732bd7d0
+def _by_https_only(name, value):
+    "A header; a cookie that came by https goes back by https only."
+    return (name, value + b"; secure") if name.lower() == b"set-cookie" else (name, value)
+
 @patch
 async def __call__(self: Guard, scope, receive, send):
     if scope["type"] == "lifespan": return await self.app(scope, receive, send)
@@ -794,6 +947,7 @@ async def __call__(self: Guard, scope, receive, send):
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items(): headers.setdefault(name, value)
+            if scope["scheme"] == "https": message["headers"] = [_by_https_only(*header) for header in message["headers"]]
         await send(message)
     if refused := self.refusal(scope):
         if scope["type"] == "websocket": return await send({"type": "websocket.close", "code": 1008})
@@ -808,14 +962,26 @@ class Site:
         label: str = "",              # What answers, for the top of the page
         cameras: tuple = (),          # Cameras that every conversation starts with
         actions: tuple = actions,     # Example prompts
+        login: Login | None = None,   # Who may see the page; everybody who reaches it if `None`
         most: int = 500,              # Most conversations at a time
         idle: float = 3600.0,         # Seconds after which one that nobody uses may be forgotten, when there are too many
     ):
-        if manager.policy is None: manager.policy = ToolPolicy.web()
+        manager.policy = policy = asking_policy(manager.policy or ToolPolicy.web())
         self.named = name_cameras(cameras)
-        if any(label != uri for label, uri in self.named.items()): manager.base_tools = camera_tools(self.named, manager.base_tools)
-        self.manager, self.label, self.cameras, self.actions, self.most, self.idle = manager, label, tuple(self.named), actions, most, idle
-        self.talks, self._lock = {}, threading.Lock()
+        self.observations = None
+        if any(label != uri for label, uri in self.named.items()):
+            manager.base_tools = camera_tools(self.named, manager.base_tools)
+            self.observations = Observations(lambda uri: open_camera(self.named.get(uri, uri)))
+        tools = default_tools if manager.base_tools is None else manager.base_tools
+        manager.base_tools = [tool for tool in tools if not _is_refused(tool, policy)]
+        self.manager, self.label, self.cameras, self.actions, self.login = manager, label, tuple(self.named), actions, login
+        self.most, self.idle, self.talks, self._lock = most, idle, {}, threading.Lock()
+
+def asking_policy(
+    policy: ToolPolicy,  # Of the conversations
+) -> ToolPolicy:         # The same; what it does not simply allow is asked on the page
+    "Let a policy that asks nobody ask the person at the page."
+    return policy if policy.approve else replace(policy, approve=ask_on_page)
 
 # %% ../../nbs/application/chat_ui.ipynb #89d2d944
 @patch
@@ -851,11 +1017,48 @@ def talk(self: Site,
     if not _session(self.manager, session_id): return self.talks.pop(session_id, None) and None
     with self._lock:
         if session_id not in self.talks:
-            self.talks[session_id] = talk = Talk(session_id, self.manager).resume()
+            self.talks[session_id] = talk = Talk(session_id, self.manager)
+            if self.observations: talk.session.watches.options.setdefault("observations", self.observations)
+            talk.resume()
             if self.cameras: talk.show(lambda key: NoticeLine("Camera: " + ", ".join(self.cameras), "camera", key=key), "system")
     talk = self.talks[session_id]
     talk.touched = time.monotonic()
     return talk
+
+# %% ../../nbs/application/chat_ui.ipynb #2fa4413c
+@patch
+def visitor(self: Site,
+    sess: dict,        # What the cookie holds
+) -> Talk | None:      # `None` if there is none, or the browser has not logged in
+    "The conversation of the browser that a request comes from."
+    return self.talk(sess.get("id")) if self.admits(sess) else None
+
+@patch
+def admits(self: Site,
+    sess: dict,  # What the cookie holds
+) -> bool:
+    "May this browser see the page?"
+    return self.login is None or self.login.admits(sess.get("login"))
+
+@patch
+async def log_in(self: Site, sess, req: Request):
+    "Log a browser in: by a link that works once, or by the token."
+    if self.login is None: return RedirectResponse("/", 303)
+    typed, code = await _field(req, "token") if req.method == "POST" else "", req.query_params.get("code", "")
+    if self.admits(sess) or (typed and self.login.knows(typed)) or (code and self.login.redeem(code)):
+        sess["login"] = self.login.mark
+        return RedirectResponse("/", 303)
+    said = "That is not the token, or there were too many tries within a minute." if typed else "That link was used before, or is too old." if code else ""
+    return LoginPage(said)
+
+def LoginPage(
+    said: str = "",  # What went wrong
+) -> tuple:
+    "The form that asks for the token."
+    form = Form(Label("Token", _for="token"), Input(id="token", name="token", type="password", autocomplete="current-password", maxlength=200, required=True),
+                P(said, cls="bad", role="alert") if said else None, Button("Log in", type="submit", cls="small strong"), action="/login", method="post")
+    return Title("llmcam"), Main(H1(Icon("lens"), "llmcam", cls="brand"), P("This page belongs to somebody. The server printed a link when it started; or give its token."),
+                                 form, cls="login")
 
 # %% ../../nbs/application/chat_ui.ipynb #58f75900
 def camera_message(
@@ -913,9 +1116,10 @@ def look(self: Site, talk: Talk):
 @patch
 def page(self: Site, sess, req: Request):
     "The page of this browser's conversation; a new one if it has none."
-    talk = self.talk(sess.get("id"))
+    talk = self.visitor(sess)
     if not talk and req.headers.get("sec-fetch-site") == "cross-site":  # a strict cookie does not come along with a link from elsewhere
         return Title("llmcam"), Meta(http_equiv="refresh", content="0; url=/")
+    if not self.admits(sess): return RedirectResponse("/login", 303)
     talk = talk or self.begin()
     sess["id"] = talk.session_id
     self.look(talk)
@@ -932,7 +1136,7 @@ async def _field(req, name):
 @patch
 async def chat(self: Site, sess, req: Request):
     "Take a message."
-    talk = self.talk(sess.get("id"))
+    talk = self.visitor(sess)
     if not talk: return PlainTextResponse("This conversation has ended. Reload the page.", 404)
     text = await _field(req, "text")
     if not 0 < len(text) <= 8000: return PlainTextResponse("Write between 1 and 8,000 characters.", 422)
@@ -941,22 +1145,33 @@ async def chat(self: Site, sess, req: Request):
 
 @patch
 async def stop(self: Site, sess, req: Request):
-    "Stop a watch."
-    talk = self.talk(sess.get("id"))
-    stream = talk and _running(talk.session).get(await _field(req, "watch"))
-    if not stream: return PlainTextResponse("There is no such watch.", 404)
-    stream.stop()
-    await asyncio.to_thread(stream.join, 3)
+    "Stop, pause or resume a watch."
+    talk, key, what = self.visitor(sess), await _field(req, "watch"), await _field(req, "do") or "stop"
+    stream, rule = (_running(talk.session).get(key), next((w for w in _rule_watches(talk.session) if w.id == key), None)) if talk else (None, None)
+    if what not in ("stop", "pause", "resume") or not (rule or stream and what == "stop"): return PlainTextResponse("There is no such watch.", 404)
+    if rule: await asyncio.to_thread(getattr(talk.session.watches, what), key)
+    else:
+        stream.stop()
+        await asyncio.to_thread(stream.join, 3)
     talk.refresh()
     return PlainTextResponse("", 202)
 
 # %% ../../nbs/application/chat_ui.ipynb #4bcd8698
+@patch
+async def answer(self: Site, sess, req: Request):
+    "Take the person's word on a call that the model wants to make."
+    talk, verdict = self.visitor(sess), await _field(req, "verdict")
+    if verdict not in ("allow", "refuse"): return PlainTextResponse("Say allow or refuse.", 422)
+    if not talk or not talk.answer(await _field(req, "ask"), verdict == "allow"): return PlainTextResponse("That question is not open any more.", 404)
+    return PlainTextResponse("", 202)
+
+# %% ../../nbs/application/chat_ui.ipynb #68b65f10
 _PICTURE_HEADERS = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 @patch
 def picture(self: Site, sess, name: str):
     "Serve a picture of this conversation."
-    talk = self.talk(sess.get("id"))
+    talk = self.visitor(sess)
     if not talk: return PlainTextResponse("There is no such conversation.", 404)
     with talk.files:
         path = data_dir().resolve() / name
@@ -979,7 +1194,7 @@ async def _send_new(ws, talk, seen, first):
 @patch
 async def events(self: Site, ws: WebSocket):
     "Send a page what happens in its conversation, from where it left off, until it goes."
-    talk = self.talk(ws.session.get("id"))
+    talk = self.visitor(ws.session)
     await ws.accept()
     if not talk or ws.query_params.get("feed") != talk.feed.id: return await ws.close(4404)
     if talk.feed.pages >= 16: return await ws.close(4429)
@@ -1018,14 +1233,16 @@ def make_app(
     cameras: tuple = (),                    # Cameras that every conversation starts with
     actions: tuple = actions,               # Example prompts: (label, prompt, icon)
     hosts: tuple = LOOPBACK,                # Names under which the page may be reached
+    login: Login | None = None,             # Who may see it; everybody who reaches it if `None`
     secret: str | None = None,              # Key that signs the cookie; `$LLMCAM_SECRET`, else one for this process
     cookie: str = "llmcam",                 # Name of the cookie
 ) -> FastHTML:                              # An ASGI app; its `Site` is `app.state.site`
     "Make the chat page of a session manager."
     app = _bare_app(hosts, secret or os.environ.get("LLMCAM_SECRET") or secrets.token_urlsafe(32), cookie)
-    app.state.site = site = Site(SessionManager() if manager is None else manager, label, cameras, actions)
-    routes = (("/", "get", site.page), ("/chat", "post", site.chat), ("/stop", "post", site.stop), ("/data/{name:path}", "get", site.picture))
-    for path, method, handler in routes: app.route(path, methods=method, name=handler.__name__)(handler)
+    app.state.site = site = Site(SessionManager() if manager is None else manager, label, cameras, actions, login)
+    routes = (("/", "get", site.page), ("/chat", "post", site.chat), ("/stop", "post", site.stop), ("/answer", "post", site.answer),
+              ("/login", ["get", "post"], site.log_in), ("/data/{name:path}", "get", site.picture))
+    for path, methods, handler in routes: app.route(path, methods=methods, name=handler.__name__)(handler)
     app.router.routes.append(WebSocketRoute("/events", site.events))
     app.mount("/static", StaticNoCache(directory=Path(next(iter(llmcam.application.__path__))) / "static"))
     return app

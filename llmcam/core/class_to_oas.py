@@ -6,33 +6,11 @@
 __all__ = ['class_to_oas']
 
 # %% ../../nbs/core/class_to_oas.ipynb #7a2deac5
-import ast, dataclasses, inspect, linecache, re, textwrap, tokenize
-from io import StringIO
+import dataclasses, inspect, re
 from typing import ClassVar, get_origin, get_type_hints
 
-from .fn_to_schema import (SchemaError, _comment_text, _object_schema, _Parameter, _read_docstring, _resolve, _schemas, _told,
+from .fn_to_schema import (SchemaError, _field_comments, _marks, _object_schema, _Parameter, _read_docstring, _resolve, _schemas, _told,
                                       extract_parameter_comments)
-
-# %% ../../nbs/core/class_to_oas.ipynb #faf1a9b9
-def _class_source(cls):
-    "The source of `cls`, also where Python does not find it: in the cells of a notebook."
-    try: return inspect.getsource(cls)
-    except (OSError, TypeError): starts = re.compile(rf"class {cls.__name__}\b")
-    for entry in reversed(list(linecache.cache.values())):
-        lines = entry[2] if len(entry) == 4 else []
-        found = next((i for i, line in enumerate(lines) if starts.match(line)), None)
-        if found is not None: return "".join(inspect.getblock(lines[found:]))
-    return ""
-
-def _field_comments(cls):
-    "Comments beside the fields in the source of `cls`."
-    source = textwrap.dedent(_class_source(cls))
-    try: body = ast.parse(source).body[0].body
-    except (SyntaxError, IndexError, AttributeError): return {}
-    ends = {node.end_lineno: node.target.id for node in body
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
-    tokens = tokenize.generate_tokens(StringIO(source).readline)
-    return {ends[t.start[0]]: _comment_text(t) for t in tokens if t.type == tokenize.COMMENT and t.start[0] in ends and _comment_text(t)}
 
 # %% ../../nbs/core/class_to_oas.ipynb #9455ee99
 _EMPTY = inspect.Parameter.empty
@@ -45,7 +23,7 @@ def _dataclass_default(f):
 def _hints(cls):
     try: return get_type_hints(cls, include_extras=True)
     except NameError:
-        return {name: _resolve(name, hint, vars(inspect.getmodule(cls) or ast)) for name, hint in cls.__annotations__.items()}
+        return {name: _resolve(name, hint, vars(inspect.getmodule(cls) or inspect)) for name, hint in cls.__annotations__.items()}
 
 def _given(cls):
     "Name, type and default of each field of `cls`."
@@ -66,11 +44,11 @@ def _reads_itself(cls): return hasattr(cls, "__get_pydantic_core_schema__") or h
 def _class_schema(cls):
     "JSON Schema of the objects of `cls`, and the definitions that it refers to."
     if _reads_itself(cls):  # a pydantic model or a typed dictionary
-        schemas, defs = _schemas({cls.__name__: cls})
+        schemas, defs = _schemas([_Parameter(cls.__name__, cls)])
         schema = schemas[cls.__name__]
         return (defs.pop(schema["$ref"].rsplit("/", 1)[-1]) if "$ref" in schema else schema), defs
     told = {**_read_docstring(cls.__doc__)[1], **extract_parameter_comments(cls), **_field_comments(cls)}
-    fields = [_Parameter(name, inspect.Parameter.KEYWORD_ONLY, tp, default, told.get(name) or _told(tp))
+    fields = [_Parameter(name, tp, default=default, description=told.get(name) or _told(_marks(tp)))
               for name, tp, default in _given(cls) if not name.startswith("_")]
     if not fields:
         raise SchemaError(f"{cls.__name__} has no fields. Annotate them (`name: str`), make it a dataclass, or give __init__ type hints.")

@@ -7,15 +7,18 @@ __all__ = ['Hidden', 'SchemaError', 'ArgumentError', 'param_converter', 'extract
            'public_tool', 'Arguments', 'bind_arguments']
 
 # %% ../../nbs/core/fn_to_schema.ipynb #116a7df8
-import inspect, json, linecache, marshal, re, sys, tokenize, types, typing
+import ast, collections.abc, inspect, json, linecache, re, sys, textwrap, types, typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, is_dataclass
 from datetime import date, datetime
 from enum import Enum
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from html import escape
+from math import isfinite
+from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin
 from weakref import WeakKeyDictionary
 
 from fastcore.basics import patch
@@ -39,9 +42,13 @@ _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(
 def _choices(values):
     "The schema of a fixed set of JSON values, `None` when one of them is no JSON value."
     kinds = {type(value) for value in values}
-    if not kinds or not kinds <= set(_NAMES): return None
+    if not kinds or not kinds <= set(_NAMES) or not all(isfinite(v) for v in values if type(v) is float): return None
     shape = {"type": _NAMES[kinds.pop()]} if len(kinds) == 1 else {}
     return {**shape, "enum": list(values)}
+
+def _members(tp):
+    "The schema of an `Enum`: its values, or its names where a value is no JSON."
+    return _choices([member.value for member in tp]) or _choices(list(tp.__members__))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #29c4d1fb
 def _plain(tp):
@@ -52,7 +59,7 @@ def _plain(tp):
     origin, args = get_origin(tp), get_args(tp)
     if origin in (list, dict) and not args: return dict(_ATOMS[origin])  # a bare typing.List or typing.Dict
     if origin is Literal: return _choices(args)
-    if isinstance(tp, type) and issubclass(tp, Enum): return _choices([member.value for member in tp])
+    if isinstance(tp, type) and issubclass(tp, Enum): return _members(tp)
     if origin is dict: inner = _plain(args[1]) if args[0] is str else None
     elif origin is list: inner = _plain(args[0])
     elif origin in (Union, types.UnionType): inner = [_plain(arg) for arg in args]
@@ -63,46 +70,86 @@ def _plain(tp):
             else {"type": "array", "items": inner} if origin is list else {"anyOf": inner})
 
 # %% ../../nbs/core/fn_to_schema.ipynb #f0754620
-def _modern(tp):
-    "`tp` with each `typing.TypedDict` in it replaced by one that pydantic reads on every Python."
-    if typing.is_typeddict(tp) and type(tp).__module__ == "typing" and sys.version_info < (3, 12): return _typed_dict(tp)
-    origin, args = get_origin(tp), get_args(tp)
-    if not args or origin in (Literal, Annotated): return tp
-    fresh = tuple(list(map(_modern, arg)) if isinstance(arg, list) else _modern(arg) for arg in args)
-    if all(new is old for new, old in zip(fresh, args)): return tp
-    return Union[fresh] if origin is types.UnionType else tp.copy_with(fresh) if hasattr(tp, "copy_with") else origin[fresh]
+_LISTS = tuple(getattr(collections.abc, name) for name in ("Iterable", "Collection", "Container", "Reversible"))
 
-@lru_cache(maxsize=256)
-def _typed_dict(tp):
-    from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
-    fields = {}
-    for name, hint in get_type_hints(tp, include_extras=True).items():
-        inner = _modern(get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint)
-        wanted = name in tp.__required_keys__ if inner is hint else get_origin(hint) is not NotRequired
-        fields[name] = (Required if wanted else NotRequired)[inner]
-    fresh = TypedDict(tp.__name__, fields)
-    fresh.__doc__, fresh.__module__ = tp.__doc__, tp.__module__
-    return fresh
+_ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
+
+def _readable(tp):
+    "`tp` in words that pydantic reads as they are meant."
+    from pydantic import AfterValidator
+    origin, args = get_origin(tp), get_args(tp)
+    if tp in _LISTS or origin in _LISTS and not args: return list
+    if isinstance(tp, type) and issubclass(tp, Enum) and not _choices([member.value for member in tp]): return _by_name(tp)
+    if origin in (Final, ClassVar): return _readable(args[0])
+    if origin is Annotated: return Annotated[(_readable(args[0]), *tp.__metadata__)]
+    if not args or origin in (Literal, collections.abc.Callable): return tp
+    fresh = tuple(_readable(arg) for arg in args)
+    if origin in _LISTS: return list[fresh]
+    if origin in _ITERATORS: return Annotated[list[fresh[0]], AfterValidator(iter)]
+    if all(new is old for new, old in zip(fresh, args)): return tp
+    return Union[fresh] if origin in (Union, types.UnionType) else tp.copy_with(fresh) if hasattr(tp, "copy_with") else origin[fresh]
+
+def _by_name(tp):
+    from pydantic import PlainValidator, WithJsonSchema
+    def member(value):
+        if isinstance(value, tp): return value
+        if isinstance(value, str) and value in tp.__members__: return tp[value]
+        raise ValueError(f"Input should be {' or '.join(map(repr, tp.__members__))}")
+    return Annotated[tp, PlainValidator(member), WithJsonSchema(_members(tp))]
 
 # %% ../../nbs/core/fn_to_schema.ipynb #6e369818
-def _make_adapter(tp):
+def _typed_dicts(tp, seen):
+    "Each `typing.TypedDict` that `tp` is made of."
+    if id(tp) in seen: return
+    seen.add(id(tp))
+    inside = list(get_args(tp))
+    if isinstance(tp, type) and (is_dataclass(tp) or typing.is_typeddict(tp) or hasattr(tp, "_fields")):
+        inside = _class_hints(tp).values()
+        if typing.is_typeddict(tp) and type(tp).__module__ == "typing": yield tp
+    for part in inside: yield from _typed_dicts(part, seen)
+
+def _class_hints(cls):
+    from typing_extensions import get_type_hints
+    try: return get_type_hints(cls, include_extras=True)
+    except NameError: return get_type_hints(cls, localns=_caller_names(), include_extras=True)
+
+@lru_cache(maxsize=256)
+def _twin(tp):
+    "`tp` once more, by `typing_extensions`."
+    from typing_extensions import NotRequired, Required, TypedDict
+    def field(name, hint):
+        if get_origin(hint) in (Required, NotRequired): return hint
+        return (Required if name in tp.__required_keys__ else NotRequired)[hint]
+    twin = TypedDict(tp.__name__, {name: field(name, hint) for name, hint in _class_hints(tp).items()})
+    twin.__doc__, twin.__module__ = tp.__doc__, tp.__module__
+    return twin
+
+# %% ../../nbs/core/fn_to_schema.ipynb #88635646
+def _build(tp, names=None):
+    "An adapter of pydantic for `tp`, made where `names` are known."
     from pydantic import PydanticUserError, TypeAdapter
-    tp = _modern(tp)
-    try: return TypeAdapter(tp, config={"coerce_numbers_to_str": True})
+    here = {"TypeAdapter": TypeAdapter, "tp": tp, "config": {"coerce_numbers_to_str": True}}
+    make = lambda call: eval(call, here, {**(names or {}), **here})
+    try: return make("TypeAdapter(tp, config=config)")
     except PydanticUserError as e:
         if e.code != "type-adapter-config-unused": raise
-        return TypeAdapter(tp)  # models and dataclasses bring a configuration of their own
-
-_kept_adapter = lru_cache(maxsize=1024)(_make_adapter)
+        return make("TypeAdapter(tp)")  # models and dataclasses bring a configuration of their own
 
 def _adapter(tp):
-    "pydantic's reading of `tp`, kept for the next call."
-    try: hash(tp)
-    except TypeError: return _make_adapter(tp)
-    return _kept_adapter(tp)
+    "pydantic's reading of `tp`, in both directions: its schema, and what a value becomes."
+    from pydantic import PydanticUserError
+    from pydantic.errors import PydanticUndefinedAnnotation
+    tp = _readable(tp)
+    try: return _build(tp)
+    except PydanticUndefinedAnnotation: return _build(tp, _caller_names())
+    except PydanticUserError as e:
+        if e.code != "typed-dict-version": raise
+    for old in _typed_dicts(tp, set()):
+        old.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(_twin(cls)))
+    return _build(tp, _caller_names())
 
 # %% ../../nbs/core/fn_to_schema.ipynb #8c86372f
-def _type_name(tp): return getattr(tp, "__qualname__", None) or str(tp)
+def _type_name(tp): return tp.__qualname__ if isinstance(tp, type) and not get_args(tp) else str(tp).replace("typing.", "")
 
 def _unrepresentable(name, tp, why):
     return SchemaError(f"parameter {name!r}: no JSON can hold a {_type_name(tp)}. Use a type that JSON has (text, number, list, dict, dataclass, "
@@ -116,23 +163,27 @@ def _generator():
     class Complete(GenerateJsonSchema):
         def emit_warning(self, kind, detail):
             if kind == "skipped-choice": raise PydanticInvalidForJsonSchema(detail)
+        def complex_schema(self, schema): raise PydanticInvalidForJsonSchema("a complex number is none of JSON's")
+        def is_subclass_schema(self, schema): raise PydanticInvalidForJsonSchema("a class is no value of JSON's")
+        def dataclass_schema(self, schema): return _told_fields(super().dataclass_schema(schema), schema["cls"])
+        def typed_dict_schema(self, schema): return _told_fields(super().typed_dict_schema(schema), schema.get("cls"))
+        def model_schema(self, schema): return _told_fields(super().model_schema(schema), schema["cls"])
     return Complete
 
-def _together(hints):
+def _together(params):
     from pydantic import TypeAdapter
-    inputs = [(name, "validation", _adapter(tp)) for name, tp in hints.items()]
-    found, shared = TypeAdapter.json_schemas(inputs, schema_generator=_generator())
+    for p in params: p.adapter = p.adapter or _adapter(p.type)
+    found, shared = TypeAdapter.json_schemas([(p.name, "validation", p.adapter) for p in params], schema_generator=_generator())
     return {name: schema for (name, _), schema in found.items()}, shared.get("$defs", {})
 
 # %% ../../nbs/core/fn_to_schema.ipynb #6b563119
-def _pydantic_schemas(hints):
-    "JSON Schemas of the types in `hints` by name, and the definitions that they share."
-    from pydantic import PydanticUserError
-    from pydantic.errors import PydanticUndefinedAnnotation
-    try: return _together(hints)
-    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError) as e:
-        if len(hints) == 1: raise _unrepresentable(*hints.popitem(), str(e).splitlines()[0]) from e
-        for name, tp in hints.items(): _pydantic_schemas({name: tp})
+def _pydantic_schemas(params):
+    "JSON Schemas of the types of `params` by name, and the definitions that they share."
+    try: return _together(params)
+    except SchemaError: raise
+    except Exception as e:  # whatever a foreign type may raise when it is asked for its schema
+        if len(params) == 1: raise _unrepresentable(params[0].name, params[0].type, (str(e) or repr(e)).splitlines()[0]) from e
+        for p in params: _pydantic_schemas([p])
         raise
 
 # %% ../../nbs/core/fn_to_schema.ipynb #aef30bb5
@@ -148,10 +199,23 @@ def _untitled(schema):
     return out
 
 # %% ../../nbs/core/fn_to_schema.ipynb #16cebc3b
-def _schemas(hints):
-    "JSON Schemas of the types in `hints` by name, and the definitions that they share."
-    found = {name: _plain(tp) for name, tp in hints.items()}
-    hard = {name: hints[name] for name, schema in found.items() if schema is None}
+_EMPTY = inspect.Parameter.empty
+
+@dataclass(slots=True)
+class _Parameter:
+    "One parameter as a model may set it."
+    name: str
+    type: Any = Any
+    kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    default: Any = _EMPTY
+    description: str = ""
+    fill: Any = None     # pydantic's `Field` that knows the default, where Python does not
+    adapter: Any = None  # made when it is needed
+
+def _schemas(params):
+    "JSON Schemas of the types of `params` by name, and the definitions that they share."
+    found = {p.name: _plain(p.type) for p in params}
+    hard = [p for p in params if found[p.name] is None]
     if not hard: return found, {}
     schemas, defs = _pydantic_schemas(hard)
     return {**found, **_untitled(schemas)}, {name: _untitled(schema) for name, schema in defs.items()}
@@ -162,60 +226,62 @@ def param_converter(
     description: str,  # What the model is told about it
 ) -> dict:             # JSON Schema with its description
     "The JSON Schema of one parameter."
-    schemas, defs = _schemas({"parameter": type})
+    schemas, defs = _schemas([_Parameter("parameter", type)])
     told = {"description": description} if description else {}
     return {**schemas["parameter"], **told, **({"$defs": defs} if defs else {})}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #3c55b455
+_TOKEN = re.compile(r"""[^\w#"'()\[\]{},:]*(?: (?P<word>\w+|[,:]) | (?P<flat>\[[^#"'()\[\]{}]*\]) | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<comment>\#[^\n]*)
+    | (?P<string>"{3}(?:\\.|[^\\])*?"{3} | '{3}(?:\\.|[^\\])*?'{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'))""", re.X | re.S)
 _LINT = re.compile(r"(?:^|\s*#\s*)(?:noqa\b|nosec\b|type:\s*ignore|(?:pragma|pylint|pyright|mypy|ruff|fmt):).*$", re.I)
+_LONGEST = 400  # lines of a header
 
-def _comment_text(token): return _LINT.sub("", token.string.lstrip("#").strip()).strip()
+def _comment_text(comment): return _LINT.sub("", comment.lstrip("#").strip()).strip()
 
-def _tokens(func):
-    "The tokens of the source of `func` from its first line on, as far as the source is there."
-    code = func.__code__
+def _source(code, names):
+    "The source of a function from its first line on, as far as it is there."
     linecache.checkcache(code.co_filename)
-    lines = linecache.getlines(code.co_filename, func.__globals__)[code.co_firstlineno - 1:]
-    try: yield from tokenize.generate_tokens(iter([*lines, ""]).__next__)
-    except (tokenize.TokenError, SyntaxError, StopIteration): return
+    first = code.co_firstlineno - 1
+    return "".join(linecache.getlines(code.co_filename, names)[first:first + _LONGEST])
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9d871260
 class _Header:
     "The header of a function, read token by token."
-    def __init__(self, code):
-        self.code, self.names = code, set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + 2])
-        self.found, self.lead = {}, []               # comments by parameter; those that wait for the next one
+    def __init__(self, code, text):
+        self.code, self.text, self.names = code, text, set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + 2])
+        self.found, self.lead = {}, []              # comments by parameter; those that wait for the next one
         self.state, self.depth, self.before = "start", 0, None
-        self.name = self.row = self.column = None    # the parameter that we are at, its line, where its comment began
-        self.fresh = self.in_lambda = False          # a name that comes now is a parameter; a comma now is not ours
+        self.name = self.at = self.column = None    # the parameter that we are at, where it stands, where its comment began
+        self.fresh = self.in_lambda = False         # a name that comes now is a parameter; a comma now is not ours
 
-    def note(self, name, *texts): self.found.setdefault(name, []).extend(texts)
+    def note(self, name, *texts): self.found.setdefault(name, []).extend(filter(None, texts))
+    def line_start(self, at): return self.text.rfind("\n", 0, at) + 1
 
 # %% ../../nbs/core/fn_to_schema.ipynb #6a986c60
 @patch
-def comment(self: _Header, token):
+def comment(self: _Header, text, at):
     "Give a comment to whom it belongs."
-    text, (line, col) = _comment_text(token), token.start
-    if self.state in ("closed", "ended"): self.note("return", text)
-    elif not token.line[:col].strip() and col != self.column: self.lead.append(text)
-    elif self.name and (self.depth == 1 or line == self.row):
-        self.note(self.name, text)
-        self.column = col
+    start = self.line_start(at)
+    if self.state in ("closed", "ended"):
+        if start <= (self.at or -1) and "->" not in self.text[self.at:at]: self.note(self.name, _comment_text(text))
+    elif not self.text[start:at].strip() and at - start != self.column: self.lead.append(_comment_text(text))
+    elif self.name and (self.depth == 1 or start <= self.at):
+        self.note(self.name, _comment_text(text))
+        self.column = at - start
 
 @patch
-def bracket(self: _Header, text):
+def bracket(self: _Header, kind):
     "Go into brackets or out of them."
-    self.depth += 1 if text in "([{" else -1
-    if self.state == "named" and text == "(" and self.depth == 1: self.state, self.fresh = "open", True
+    self.depth += 1 if kind == "open" else -1
+    if self.state == "named" and self.depth == 1: self.state, self.fresh = "open", True
     elif self.state == "open" and not self.depth:
         self.state = "closed"
         if self.name: self.note(self.name, *self.lead)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #f9483fbc
 @patch
-def word(self: _Header, token):
+def word(self: _Header, text, at):
     "Take any other token; false when the header is over, or is not that of the function."
-    text = token.string
     if self.before == "def" and self.state == "start":
         if text != self.code.co_name: return False  # the file is no longer the one that was imported
         self.state = "named"
@@ -225,7 +291,7 @@ def word(self: _Header, token):
         if text in ("lambda", ":"): self.in_lambda = text == "lambda"
         elif text == ",": self.fresh = not self.in_lambda
         elif self.fresh and text in self.names:
-            self.name, self.fresh, self.row, self.column = text, False, token.start[0], None
+            self.name, self.fresh, self.at, self.column = text, False, at, None
             self.note(text, *self.lead)
             self.lead = []
     self.before = text
@@ -233,13 +299,16 @@ def word(self: _Header, token):
 
 # %% ../../nbs/core/fn_to_schema.ipynb #84dd3b6b
 def _read_comments(func):
-    "Comments in the header of `func`: by parameter, and what it returns under `return`."
-    header = _Header(func.__code__)
-    for token in _tokens(func):
-        if token.type == tokenize.COMMENT: header.comment(token)
-        elif token.string in tuple("([{)]}") and header.state in ("named", "open", "closed"): header.bracket(token.string)
-        elif not header.word(token): break
-    return {name: " ".join(filter(None, notes)) for name, notes in header.found.items() if any(notes)}
+    "Comments in the header of `func`, by parameter."
+    header = _Header(func.__code__, _source(func.__code__, func.__globals__))
+    for token in _TOKEN.finditer(header.text):
+        kind = token.lastgroup
+        if kind == "word":
+            if header.depth < 2 and not header.word(token[kind], token.start(kind)): break
+        elif header.state == "start": continue
+        elif kind == "comment": header.comment(token[kind], token.start(kind))
+        elif kind in ("open", "close"): header.bracket(kind)
+    return {name: " ".join(notes) for name, notes in header.found.items() if notes}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #cf93763e
 def _written(func):
@@ -255,12 +324,45 @@ def _written(func):
     return None
 
 # %% ../../nbs/core/fn_to_schema.ipynb #069671f4
+def _class_source(cls):
+    "The source of `cls`, as far as it is there."
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    files = [linecache.getlines(file)] if file else [entry[2] for entry in reversed(list(linecache.cache.values())) if len(entry) == 4]
+    starts, fields = re.compile(rf"\s*class\s+{re.escape(cls.__name__)}\b"), set(vars(cls).get("__annotations__", ()))
+    for lines in files:
+        for at in (i for i, line in reversed(list(enumerate(lines))) if starts.match(line)):
+            source = textwrap.dedent("".join(inspect.getblock(lines[at:])))
+            if fields <= set(re.findall(r"^\s+(\w+)\s*:", source, re.M)): return source
+    return ""
+
+def _field_comments(cls):
+    "Comments beside the fields in the source of `cls`."
+    source = _class_source(cls)
+    try: body = ast.parse(source).body[0].body
+    except (SyntaxError, IndexError, AttributeError): return {}
+    ends = {node.end_lineno: node.target.id for node in body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    line_of = lambda token: source.count("\n", 0, token.start("comment")) + 1
+    notes = [(line_of(t), _comment_text(t["comment"])) for t in _TOKEN.finditer(source) if t.lastgroup == "comment"]
+    return {ends[line]: text for line, text in notes if line in ends and text}
+
+# %% ../../nbs/core/fn_to_schema.ipynb #c08ce69a
+def _told_fields(schema, cls):
+    "`schema` of the class `cls` with its comments as descriptions, where it has no others."
+    silent = [p for p in schema.get("properties", {}).values() if isinstance(p, dict) and "description" not in p]
+    told = {**_read_docstring(vars(cls).get("__doc__"))[1], **_field_comments(cls)} if silent and isinstance(cls, type) else {}
+    for name, prop in schema.get("properties", {}).items():
+        if name in told: prop.setdefault("description", told[name])
+    return schema
+
+# %% ../../nbs/core/fn_to_schema.ipynb #61a81f99
 def extract_parameter_comments(
-    func: Callable,  # Function to read
+    func: Callable,  # Function, or class, to read
 ) -> dict[str, str]: # Comment of each parameter that has one
-    "The comments that stand beside the parameters in the source of `func`."
+    "The comments that stand beside the parameters in the source of `func`, or beside the fields of a class without an `__init__` of its own."
     written = _written(func)
-    return {name: text for name, text in _read_comments(written).items() if name != "return"} if written else {}
+    if isinstance(func, type) and (written is None or written.__code__.co_filename == "<string>"): return _field_comments(func)
+    return _read_comments(written) if written else {}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #a5dae966
 _PARAMS = re.compile(r"^(?:args|arguments|parameters|params|other parameters|keyword arg(?:ument)?s)$", re.I)
@@ -310,15 +412,6 @@ class _HiddenMark:
 
 Hidden = Annotated[Any, _HiddenMark()]  # Type of a parameter that a model neither sees nor sets
 
-@dataclass(slots=True)
-class _Parameter:
-    "One parameter as a model may set it."
-    name: str
-    kind: Any
-    type: Any
-    default: Any
-    description: str = ""
-
 # %% ../../nbs/core/fn_to_schema.ipynb #8103ee12
 def _caller_names():
     "Local names of the callers, the nearest winning."
@@ -336,52 +429,86 @@ def _resolve(name, hint, scope):
     raise SchemaError(f"parameter {name!r}: the type {hint!r} cannot be found ({failed}). "
                       "Import or define it beside the function.") from failed
 
+
+def _has_text(hint): return isinstance(hint, (str, typing.ForwardRef)) or any(map(_has_text, getattr(hint, "__args__", ())))
+
 # %% ../../nbs/core/fn_to_schema.ipynb #9bed1dde
 _GUESSES = {bool: bool, str: str, int: int | float, float: int | float}
 
-def _type_of(parameter, written):
+def _type_of(p, written):
     "The type of a parameter: its hint, or a guess from its default; nullable if its default is `None`."
-    empty, hint, default = parameter.empty, parameter.annotation, parameter.default
-    if hint is empty: return _GUESSES.get(type(default), Any)
+    hint = p.annotation
+    if hint is _EMPTY: return _GUESSES.get(type(p.default), Any)
     scope = getattr(written, "__globals__", {})
-    tp = _resolve(parameter.name, hint, scope) if not isinstance(hint, type) or get_args(hint) else hint
-    if default is not None or _takes_none(tp): return tp
+    tp = _resolve(p.name, hint, scope) if _has_text(hint) else hint
+    if p.default is not None or _takes_none(tp): return tp
     try: return Annotated[(Union[tp.__origin__, None], *tp.__metadata__)] if get_origin(tp) is Annotated else Union[tp, None]
-    except TypeError as e: raise _unrepresentable(parameter.name, tp, str(e)) from e
+    except TypeError as e: raise _unrepresentable(p.name, tp, str(e)) from e
 
 def _takes_none(tp):
     if get_origin(tp) is Annotated: tp = tp.__origin__
     return tp in (Any, object, None, type(None)) or type(None) in get_args(tp) or get_origin(tp) is Literal and None in get_args(tp)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #c3395da1
-def _is_hidden(parameter, tp):
-    return parameter.name.startswith("_") or any(isinstance(mark, _HiddenMark) for mark in getattr(tp, "__metadata__", ()))
+def _is_hidden(p, marks):
+    return p.name.startswith("_") or any(isinstance(mark, _HiddenMark) for mark in marks)
 
-def _told(tp):
+def _told(marks):
     "The description that an `Annotated` type carries."
-    for mark in getattr(tp, "__metadata__", ()):
+    for mark in marks:
         if isinstance(mark, str): return mark
         text = getattr(mark, "description", None) or getattr(mark, "documentation", None)
         if isinstance(text, str): return text
     return ""
 
+def _marks(tp): return getattr(tp, "__metadata__", ())
+
 # %% ../../nbs/core/fn_to_schema.ipynb #3d225619
+def _is_field(mark): return type(mark).__name__ == "FieldInfo" and type(mark).__module__ == "pydantic.fields"
+
+def _with_field(p, tp, marks):
+    "Type, default and the `Field` that knows it, of a parameter of type `tp`."
+    field = next((mark for mark in reversed((*marks, p.default)) if _is_field(mark)), None)
+    if field is None or not (_is_field(p.default) or p.default is _EMPTY): return tp, p.default, None
+    if field is p.default: tp = Annotated[tp, field]
+    if field.is_required(): return tp, _EMPTY, None
+    return tp, field.get_default(call_default_factory=True), field
+
+# %% ../../nbs/core/fn_to_schema.ipynb #c91e5abc
 def _signature(func):
     try: return inspect.signature(func)
     except (ValueError, TypeError) as e:
         raise SchemaError(f"{func!r} has no signature that can be read ({e}). Wrap it in a function with type hints.") from e
 
+def _no_object(func, name):
+    tool = _tool_name(func)
+    return SchemaError(f"parameter {name!r}: {tool} is a method without its object. Pass the bound method: `thing.{tool}`.")
+
 def _parameters(func, written, documented):
     "The parameters of `func` that a model may set."
     fixed = func.keywords if isinstance(func, partial) else ()
-    comments = _read_comments(written) if written else {}
+    comments = extract_parameter_comments(func)
     for p in _signature(func).parameters.values():
-        if p.name in ("self", "cls") and p.annotation is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD:
-            raise SchemaError(f"parameter {p.name!r}: {_tool_name(func)} is a method without its object. "
-                              f"Pass the bound method: `thing.{_tool_name(func)}`.")
+        if p.name in ("self", "cls") and p.annotation is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD: raise _no_object(func, p.name)
         tp = _type_of(p, written)
-        if p.name in fixed or (_is_hidden(p, tp) and p.default is not p.empty): continue
-        yield _Parameter(p.name, p.kind, tp, p.default, comments.get(p.name) or _told(tp) or documented.get(p.name, ""))
+        marks = _marks(tp)
+        if p.name in fixed or (p.default is not _EMPTY and _is_hidden(p, marks)): continue
+        if p.kind is p.VAR_KEYWORD and getattr(get_origin(tp), "__name__", "") == "Unpack":
+            yield from _unpacked(get_args(tp)[0], comments, documented)
+            continue
+        tp, default, field = _with_field(p, tp, marks)
+        yield _Parameter(p.name, tp, p.kind, default, comments.get(p.name) or _told(_marks(tp)) or documented.get(p.name, ""), field)
+
+# %% ../../nbs/core/fn_to_schema.ipynb #24ad0e32
+_UNSET = object()  # the default of what may be left out
+
+def _unpacked(tp, comments, documented):
+    from typing_extensions import NotRequired, Required
+    told = {**documented, **comments, **_field_comments(tp)}
+    for name, hint in _class_hints(_twin(tp)).items():
+        needed = name in _twin(tp).__required_keys__
+        inner = get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
+        yield _Parameter(name, inner, inspect.Parameter.KEYWORD_ONLY, _EMPTY if needed else _UNSET, told.get(name) or _told(_marks(inner)))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #356f719a
 def _tool_name(func):
@@ -396,6 +523,21 @@ def _description(func, written):
     return (own and inspect.getdoc(func)) or (written and inspect.getdoc(written)) or (not own and type(func).__doc__) or ""
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9b3d3cc4
+_to_json = json.JSONEncoder(allow_nan=False).encode
+
+class _Fresh:
+    "Copies of a JSON value."
+    def __init__(self, value): self.text, self.read, self.copy = _to_json(value), False, self.load
+
+    def load(self):
+        value = json.loads(self.text)
+        if self.read:
+            try: self.copy = eval(f"lambda: {value!r}", {})  # what `json` has read consists of literals only
+            except (SyntaxError, MemoryError, RecursionError): pass  # nested deeper than Python compiles
+        self.read = True
+        return value
+
+# %% ../../nbs/core/fn_to_schema.ipynb #e02406a1
 @dataclass(slots=True)
 class _Plan:
     "What is known about a function: read once, used for every schema and every call."
@@ -403,61 +545,72 @@ class _Plan:
     description: str
     module: str | None
     fields: dict[str, _Parameter]
-    schema: bytes  # of the parameters, marshalled: the quickest deep copy of plain values
+    schema: _Fresh         # of the parameters
+    strict: Any = None     # the same in OpenAI's strict form, when it was asked for
+    bind: Any = None       # makes arguments for a call, once there has been one
     positional: tuple[str, ...] = ()
     rest: _Parameter | None = None
     extra: _Parameter | None = None
 
-# %% ../../nbs/core/fn_to_schema.ipynb #78832b48
+# %% ../../nbs/core/fn_to_schema.ipynb #18f0a8d8
 def _default_value(value):
     "`value` as JSON shows it; raises `TypeError` or `ValueError` if it cannot."
-    if isinstance(value, Enum): value = value.value
-    if type(value) not in (str, int, float, bool, type(None)):
-        from pydantic_core import to_jsonable_python
-        value = to_jsonable_python(value)
-    json.dumps(value, allow_nan=False)
+    if isinstance(value, Enum): value = value.value if _choices([member.value for member in type(value)]) else value.name
+    if type(value) in (str, int, bool, type(None)) or type(value) is float and isfinite(value): return value
+    if value is _UNSET: raise TypeError
+    from pydantic_core import to_jsonable_python
+    value = to_jsonable_python(value)
+    _to_json(value)
     return value
 
-def _property(parameter, schema):
+def _property(p, schema):
     "The schema of one parameter with its description and default."
-    if parameter.description: schema = {**schema, "description": parameter.description}
-    if parameter.default is inspect.Parameter.empty: return schema
-    try: return {**schema, "default": _default_value(parameter.default)}
+    if p.description: schema = {**schema, "description": p.description}
+    if p.default is _EMPTY: return schema
+    try: return {**schema, "default": _default_value(p.default)}
     except (TypeError, ValueError): return schema
 
-# %% ../../nbs/core/fn_to_schema.ipynb #e02406a1
+# %% ../../nbs/core/fn_to_schema.ipynb #6ba43556
 def _object_schema(params):
     "The JSON Schema of all parameters together."
-    schemas, defs = _schemas({p.name: p.type for p in params})
+    schemas, defs = _schemas(params)
     named = [p for p in params if p.kind not in (p.kind.VAR_POSITIONAL, p.kind.VAR_KEYWORD)]
     shape = {"type": "object", "properties": {p.name: _property(p, schemas[p.name]) for p in named},
-             "required": [p.name for p in named if p.default is inspect.Parameter.empty]}
+             "required": [p.name for p in named if p.default is _EMPTY]}
     for p in params:
         if p.kind is p.kind.VAR_POSITIONAL:
             shape["properties"][p.name] = {**_property(p, {"type": "array", "items": schemas[p.name]}), "default": []}
         if p.kind is p.kind.VAR_KEYWORD: shape["additionalProperties"] = _property(p, schemas[p.name]) or True
     return {**shape, "$defs": defs} if defs else shape
 
-# %% ../../nbs/core/fn_to_schema.ipynb #18f0a8d8
+# %% ../../nbs/core/fn_to_schema.ipynb #8b77e205
 def _make_plan(func):
+    if not callable(func): raise SchemaError(f"{func!r} cannot be called, so it cannot be a tool.")
     written = _written(func)
     description, documented = _read_docstring(_description(func, written))
+    if isinstance(func, type) and written: documented = {**_read_docstring(inspect.getdoc(written))[1], **documented}
     params = list(_parameters(func, written, documented))
     kinds = inspect.Parameter
     by_kind = {p.kind: p for p in params}
     rest, extra = by_kind.get(kinds.VAR_POSITIONAL), by_kind.get(kinds.VAR_KEYWORD)
     before_rest = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD) if rest else (kinds.POSITIONAL_ONLY,)
     importable = inspect.isroutine(func) and not inspect.ismethod(func)
-    return _Plan(_tool_name(func), description, getattr(func, "__module__", None) if importable else None,
-                 {p.name: p for p in params if p not in (rest, extra)}, marshal.dumps(_object_schema(params)),
-                 tuple(p.name for p in params if p.kind in before_rest), rest, extra)
+    plan = _Plan(_tool_name(func), description, getattr(func, "__module__", None) if importable else None,
+                 {p.name: p for p in params if p not in (rest, extra)}, _schema_of(params), rest=rest, extra=extra,
+                 positional=tuple(p.name for p in params if p.kind in before_rest))
+    return plan
+
+def _schema_of(params):
+    shape = _object_schema(params)
+    try: return _Fresh(shape)
+    except (TypeError, ValueError) as e: raise SchemaError(f"the schema of {', '.join(shape['properties'])} is no JSON: {e}") from e
 
 # %% ../../nbs/core/fn_to_schema.ipynb #53c40a56
 _plans, _method_plans = WeakKeyDictionary(), WeakKeyDictionary()
 
 def _plan(func):
     "The plan of `func`, made at its first use."
-    kept, key = (_method_plans, func.__func__) if inspect.ismethod(func) else (_plans, func)
+    kept, key = (_method_plans, func.__func__) if type(func) is types.MethodType else (_plans, func)
     try: return kept[key]
     except KeyError: plan = kept[key] = _make_plan(func)
     except TypeError: plan = _make_plan(func)  # an object without hash or weak references
@@ -466,21 +619,19 @@ def _plan(func):
 # %% ../../nbs/core/fn_to_schema.ipynb #f6c491ac
 class Tool(dict):
     "A tool in OpenAI's function-calling form, with the Python function behind it as `func`."
+    func: Callable | None = None
+
     def __init__(self, *args, func: Callable | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.func = func
+        if func is not None: self.func = func
 
     @property
     def name(self) -> str: return self["function"]["name"]
 
     def copy(self): return Tool(self, func=self.func)
     __copy__ = copy
-    def __deepcopy__(self, memo): return Tool({k: _deep(v, memo) for k, v in self.items()}, func=self.func)
+    def __deepcopy__(self, memo): return Tool({k: deepcopy(v, memo) for k, v in self.items()}, func=self.func)
     def __reduce__(self): return Tool, (dict(self),)
-
-def _deep(value, memo):
-    from copy import deepcopy
-    return deepcopy(value, memo)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #d9e24b12
 def _dotted(fixup):
@@ -490,6 +641,15 @@ def _dotted(fixup):
     raise SchemaError(f"the fixup {fixup.__qualname__} cannot be found by name. Define it at the top level of a module.")
 
 # %% ../../nbs/core/fn_to_schema.ipynb #7b40401b
+_FUNCTIONS = (types.FunctionType, types.MethodType)
+
+def _declared(func):
+    "The facts for the host that `func` carries: what it may do, and whether its answers can be trusted."
+    if not hasattr(func, "tool_level") and type(func) not in _FUNCTIONS: func = _written(func)
+    level, untrusted = getattr(func, "tool_level", None), getattr(func, "tool_untrusted", False)
+    return {**({"level": level} if level else {}), **({"untrusted": True} if untrusted else {})}
+
+# %% ../../nbs/core/fn_to_schema.ipynb #085e04fe
 def function_schema(
     func: Callable,                       # Function, method, class, partial or other callable
     service_name: str | None = None,      # Group that the tool belongs to; its module's name if `None`
@@ -500,34 +660,51 @@ def function_schema(
 ) -> Tool:                                # The tool
     "The tool that lets a model call `func`, from its type hints, comments and docstring."
     plan = _plan(func)
-    parameters = marshal.loads(plan.schema)
-    function = {"name": plan.name, "description": plan.description, "parameters": _strict(parameters) if strict else parameters}
+    function = {"name": plan.name, "description": plan.description, "parameters": (_strict_schema(plan) if strict else plan.schema).copy()}
     if strict: function["strict"] = True
-    where = {"module": plan.module} if plan.module else {}
-    function["metadata"] = {**where, "service": service_name or plan.module or plan.name, **metadata}
+    facts = {"module": plan.module} if plan.module else {}
+    facts["service"] = service_name or plan.module or plan.name
+    if declared := _declared(func): facts.update(declared)
+    if metadata: facts.update(metadata)
+    function["metadata"] = facts
     if fixup is not None: function["fixup"] = _dotted(fixup)
-    return Tool({"type": "function", "function": function}, func=func)
+    tool = Tool({"type": "function", "function": function})
+    tool.func = func
+    return tool
 
-# %% ../../nbs/core/fn_to_schema.ipynb #085e04fe
-_NOT_STRICT = ("default", "format", "minLength", "maxLength", "patternProperties", "prefixItems", "uniqueItems")
+# %% ../../nbs/core/fn_to_schema.ipynb #28ab7011
+_NOT_STRICT = {"default", "minLength", "maxLength", "patternProperties", "propertyNames", "minProperties", "maxProperties", "uniqueItems",
+               "contains", "discriminator", "examples", "title", "writeOnly", "readOnly", "deprecated", "contentEncoding", "contentMediaType"}
+_STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 
-def _strict(schema):
-    "`schema` in OpenAI's strict form: every property required, none added, what was optional may be null."
-    if isinstance(schema, list): return [_strict(item) for item in schema]
-    if not isinstance(schema, dict): return schema
-    if schema.get("additionalProperties") or "prefixItems" in schema or not schema:
-        raise SchemaError(f"strict form has no place for {schema or 'a value of any type'}. "
-                          "Give the parameter a closed type, or leave out strict=True.")
-    shape = {k: v if k in ("enum", "const", "required", "description") else _strict(v)
-             for k, v in schema.items() if k not in (*_NOT_STRICT, "properties", "$defs")}
-    if "$defs" in schema: shape["$defs"] = {name: _strict(s) for name, s in schema["$defs"].items()}
-    if schema.get("type") != "object": return shape
-    props = {name: _strict(s) for name, s in schema.get("properties", {}).items()}
-    props = {name: s if name in schema.get("required", ()) else _nullable(s) for name, s in props.items()}
+def _strict_schema(plan):
+    if plan.strict is None: plan.strict = _Fresh(_strict(json.loads(plan.schema.text), plan.name))
+    return plan.strict
+
+def _strict(schema, where):
+    "`schema` in OpenAI's strict form; `where` is the place to complain about."
+    if isinstance(schema, dict) and len(schema.get("allOf", ())) == 1: schema = {**schema.pop("allOf")[0], **schema}
+    if not isinstance(schema, dict) or not {"type", "enum", "const", "anyOf", "oneOf", "$ref"} & set(schema) or \
+            schema.get("additionalProperties") or {"prefixItems", "allOf", "not"} & set(schema) or schema.get("items") in ({}, True):
+        raise SchemaError(f"{where}: strict form has no place for {_shape_name(schema) if schema else 'a value of any type'}, since it wants "
+                          "objects whose fields are known. Give the parameter a closed type (a dataclass, a list of one type, ...), or leave out strict=True.")
+    shape = {k: v for k, v in schema.items() if k not in _NOT_STRICT and (k != "format" or v in _STRICT_FORMATS)}
+    for key in ("properties", "$defs"):
+        if key in shape: shape[key] = {name: _strict(inner, f"{where}.{name}") for name, inner in shape[key].items()}
+    for key in {"anyOf", "oneOf"} & set(shape): shape["anyOf"] = [_strict(option, where) for option in shape.pop(key)]
+    if "items" in shape: shape["items"] = _strict(shape["items"], f"{where}[]")
+    if "$ref" in shape and len(shape) > 1: shape = {"anyOf": [{"$ref": shape.pop("$ref")}], **shape}  # a reference stands alone
+    return _closed(shape) if schema.get("type") == "object" else shape
+
+# %% ../../nbs/core/fn_to_schema.ipynb #5b2c30a8
+def _closed(shape):
+    "An object with every property required."
+    required = shape.get("required", ())
+    props = {name: p if name in required else _nullable(p) for name, p in shape.get("properties", {}).items()}
     return {**shape, "properties": props, "required": list(props), "additionalProperties": False}
 
 def _nullable(schema):
-    if {"type": "null"} in schema.get("anyOf", ()): return schema
+    if {"type": "null"} in schema.get("anyOf", ()) or schema.get("type") == "null" or None in schema.get("enum", ()): return schema
     told = {"description": schema["description"]} if "description" in schema else {}
     return {"anyOf": [{k: v for k, v in schema.items() if k != "description"}, {"type": "null"}], **told}
 
@@ -561,45 +738,63 @@ def public_tool(
     return {"type": "function", "function": {key: function[key] for key in public if key in function}}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #e0408709
-_EXACT = (str, int, float, bool)
-
 class Arguments(dict):
     "Arguments by name, checked against a signature. Call with `func(*bound.args, **bound.kwargs)`."
     args: tuple = ()
-    kwargs: dict = {}
+    placed: tuple = ()  # names of those that are in `args`
+
+    @property
+    def kwargs(self) -> dict: return {name: value for name, value in self.items() if name not in self.placed} if self.placed else self
 
 # %% ../../nbs/core/fn_to_schema.ipynb #b6dc644d
-def _second_tries(value, tp):
-    "What the model may have meant by `value`."
-    if isinstance(tp, type) and issubclass(tp, Enum) and isinstance(value, str): yield tp.__members__.get(value)
+def _meant(value):
+    "What the model may have meant by `value`, most likely first."
     if isinstance(value, str):
         try: yield json.loads(value)
         except (ValueError, RecursionError): pass
-        if value.strip() != value: yield value.strip()
-    if not isinstance(value, (list, dict)): yield [value]
+        yield value.strip()
+        yield value.strip().lower()
+    if not isinstance(value, (list, dict)) or isinstance(value, dict) and value: yield [value]
 
-def _coerce(value, tp):
-    "`value` as `tp`; raises pydantic's `ValidationError`."
-    if type(value) is tp and tp in _EXACT or tp is Any: return value
+def _mended(value, error):
+    "`value` with the slips undone to which `error` points."
+    whole = {"value": deepcopy(value)}
+    for detail in error.errors(include_url=False, include_context=False)[:20]:
+        *path, last = "value", *detail["loc"]
+        try:
+            place = reduce(getitem, path, whole)
+            place[last] = next(_meant(place[last])) if "list" not in detail["type"] or isinstance(place[last], str) and place[last][:1] == "[" else [place[last]]
+        except (LookupError, TypeError, StopIteration): pass  # the path of a union, say, is not one in the value
+    return whole["value"]
+
+# %% ../../nbs/core/fn_to_schema.ipynb #61852244
+def _second_tries(value, tp, error):
+    if isinstance(tp, type) and issubclass(tp, Enum) and isinstance(value, str) and value in tp.__members__: yield tp[value]
+    yield from _meant(value)
+    if isinstance(value, (list, dict)): yield _mended(value, error)
+
+def _coerce(value, p):
+    "`value` as the parameter `p` wants it; raises pydantic's `ValidationError`."
+    if p.type is Any: return value
     from pydantic import ValidationError
-    adapter = _adapter(tp)
-    try: return adapter.validate_python(value)
+    if p.adapter is None: p.adapter = _adapter(p.type)
+    try: return p.adapter.validate_python(value)
     except ValidationError as first:
-        for meant in _second_tries(value, tp):
-            try: return adapter.validate_python(meant)
+        for meant in _second_tries(value, p.type, first):
+            try: return p.adapter.validate_python(meant)
             except ValidationError: pass
         raise first
 
 # %% ../../nbs/core/fn_to_schema.ipynb #fcdb905e
 def _usage(plan):
     "One line on what the function takes."
-    schema = marshal.loads(plan.schema)
+    schema = json.loads(plan.schema.text)
     plain = str.maketrans("", "", "`\\")
     shown = [f"{name}: {_shape_name(p).translate(plain)}" + ("" if name in schema["required"] else f" = {json.dumps(p.get('default'))}")
              for name, p in schema["properties"].items()]
     return f"{plan.name} takes {', '.join(shown) or 'no arguments'}."
 
-def _complaint(name, value, error):
+def _complaint(name, error):
     "What was wrong with one argument."
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in (name, *first["loc"]))
@@ -608,8 +803,9 @@ def _complaint(name, value, error):
 # %% ../../nbs/core/fn_to_schema.ipynb #e3d7a4e5
 def _bind_one(p, value, bound, wrong):
     from pydantic import ValidationError
-    try: bound[p.name] = _coerce(value, p.type)
-    except ValidationError as e: wrong.append(_complaint(p.name, value, e))
+    try: bound[p.name] = _coerce(value, p)
+    except ValidationError as e:
+        if value is not None or p.default is _EMPTY: wrong.append(_complaint(p.name, e))  # else null means "leave it alone"
 
 def _bind_extra(plan, extra, bound, wrong):
     "Arguments that no parameter is named after: for `**kwargs`, or a mistake."
@@ -619,41 +815,66 @@ def _bind_extra(plan, extra, bound, wrong):
     taken = {*plan.fields, plan.rest.name if plan.rest else None}
     for name, value in extra.items():
         if name in taken: wrong.append(f"{name!r} was given twice")
-        else: _bind_one(_Parameter(name, None, plan.extra.type, None), value, bound, wrong)
+        else: _bind_one(_Parameter(name, plan.extra.type, adapter=plan.extra.adapter), value, bound, wrong)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #bfa4c3e6
 def _bind(plan, arguments):
+    "Every argument in turn."
+    if not isinstance(arguments, dict):
+        raise ArgumentError(f"Arguments must be a JSON object, not {type(arguments).__name__}. {_usage(plan)}")
     bound, wrong, left = Arguments(), [], dict(arguments)
     for name, p in plan.fields.items():
-        required = p.default is inspect.Parameter.empty
-        if name not in left:
-            if required: wrong.append(f"{name!r} is missing")
-            continue
-        value = left.pop(name)
-        if type(value) is p.type and p.type in _EXACT: bound[name] = value
-        elif value is None and not required and not _takes_none(p.type): continue  # "leave it alone"
-        else: _bind_one(p, value, bound, wrong)
+        if name in left: _bind_one(p, left.pop(name), bound, wrong)
+        elif p.default is _EMPTY: wrong.append(f"{name!r} is missing")
+        if p.fill and name not in bound: bound[name] = p.fill.get_default(call_default_factory=True)
     if plan.rest and plan.rest.name in left: _bind_one(_list_of(plan.rest), left.pop(plan.rest.name), bound, wrong)
     if left: _bind_extra(plan, left, bound, wrong)
-    return bound, wrong
+    if wrong: raise ArgumentError(f"{'; '.join(wrong)}. {_usage(plan)}")
+    return _place(plan, bound)
 
-def _list_of(p): return _Parameter(p.name, p.kind, list[p.type] if p.type is not Any else list, [])
+def _list_of(p): return _Parameter(p.name, list[p.type] if p.type is not Any else list, default=[])
 
 # %% ../../nbs/core/fn_to_schema.ipynb #a9651ead
+def _place(plan, bound):
+    "Put those arguments into `args` that go by position."
+    if not (plan.positional or plan.rest): return bound
+    rest = bound.get(plan.rest.name, []) if plan.rest else []
+    needed = [i for i, name in enumerate(plan.positional, 1) if name in bound]
+    first = plan.positional if rest else plan.positional[:max(needed, default=0)]
+    bound.args = (*(bound[n] if n in bound else plan.fields[n].default for n in first), *rest)
+    bound.placed = (*first, plan.rest.name) if plan.rest else first
+    return bound
+
+# %% ../../nbs/core/fn_to_schema.ipynb #90e5dfdc
+class _Everything:
+    def __contains__(self, kind): return True
+
+def _passing(tp):
+    "The types of the values that need no more than a look to pass as `tp`."
+    if get_origin(tp) is Annotated and all(isinstance(mark, str) for mark in tp.__metadata__): tp = tp.__origin__
+    if tp in (Any, object): return _Everything()
+    kinds = get_args(tp) if get_origin(tp) in (Union, types.UnionType) else (tp,)
+    return frozenset(kinds) if all(kind in (*_NAMES, list, dict) for kind in kinds) else ()
+
+def _binder(plan):
+    "A function that makes `Arguments` from what a model sent."
+    passing = {name: _passing(p.type) for name, p in plan.fields.items()}
+    required = [name for name, p in plan.fields.items() if p.default is _EMPTY or p.fill]
+    def bind(arguments):
+        if type(arguments) is not dict: return _bind(plan, arguments)
+        for name, value in arguments.items():
+            if type(value) not in passing.get(name, ()): return _bind(plan, arguments)
+        for name in required:
+            if name not in arguments: return _bind(plan, arguments)
+        return _place(plan, Arguments(arguments))
+    plan.bind = bind
+    return bind
+
+# %% ../../nbs/core/fn_to_schema.ipynb #6f9bf366
 def bind_arguments(
     func: Callable,   # Function that is about to be called
     arguments: dict,  # What the model sent, by name
 ) -> Arguments:       # The same, checked and coerced; `.args` and `.kwargs` are ready to call with
     "Make of `arguments` what the signature of `func` asks for. Raises `ArgumentError` that says what was expected."
     plan = _plan(func)
-    if not isinstance(arguments, dict):
-        raise ArgumentError(f"Arguments must be a JSON object, not {type(arguments).__name__}. {_usage(plan)}")
-    bound, wrong = _bind(plan, arguments)
-    if wrong: raise ArgumentError(f"{'; '.join(wrong)}. {_usage(plan)}")
-    if not (plan.positional or plan.rest): bound.kwargs = dict(bound); return bound
-    rest = bound.get(plan.rest.name, []) if plan.rest else []
-    needed = [i for i, name in enumerate(plan.positional, 1) if name in bound]
-    first = plan.positional if rest else plan.positional[:max(needed, default=0)]
-    bound.args = (*(bound[n] if n in bound else plan.fields[n].default for n in first), *rest)
-    bound.kwargs = {n: v for n, v in bound.items() if n not in first and not (plan.rest and n == plan.rest.name)}
-    return bound
+    return (plan.bind or _binder(plan))(arguments)

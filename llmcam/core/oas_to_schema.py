@@ -6,11 +6,16 @@
 __all__ = ['SpecError', 'load_oas', 'api_schema', 'use_credentials', 'generate_request']
 
 # %% ../../nbs/core/oas_to_schema.ipynb #bf57136f
-import json, os, re
-from base64 import b64encode
+import gc, json, os, re
+from base64 import b64decode, b64encode
 from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -19,20 +24,44 @@ from fastcore.basics import patch
 
 from .fn_to_schema import Tool, _dotted
 from .net import NetError, fetch
-from .policy import PolicyError, confine, confine_write, current_policy, gate, get_policy, trusting
+from .policy import PolicyError, confine, confine_write, current_policy, gate, tool_level, trusting
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e394add8
 class SpecError(ValueError):
     "An OpenAPI document cannot be used; the message says where it is wrong."
+    def __init__(self, words: str):
+        super().__init__(words)
+        self.steps = []  # innermost first
+
+    def under(self, *steps) -> "SpecError":
+        "The same, seen from further out."
+        self.steps.extend(reversed(steps))
+        return self
+
+    def __str__(self):
+        place = "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in reversed(self.steps))
+        return f"#{place}: {super().__str__()}" if place else super().__str__()
+
+def _expect(node, kind, *steps):
+    "`node`, which must be of a kind."
+    if isinstance(node, kind): return node
+    wanted = {dict: "an object", list: "a list"}[kind]
+    raise SpecError(f"expected {wanted}, found {type(node).__name__}.").under(*steps)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #fce8d9c5
+_YAML_TYPES = {"bool": ("true|false", "tf"), "int": ("-?(?:0|[1-9][0-9]*)", "-0123456789"),
+               "float": (r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)", "-0123456789"),
+               "null": ("~|null|", ["~", "n", ""]), "merge": ("<<", "<")}
+
 @lru_cache(maxsize=1)
 def _yaml_loader():
     import yaml
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         "YAML with the types of JSON."
-        yaml_implicit_resolvers = {first: [(tag, rule) for tag, rule in rules if not tag.endswith((":timestamp", ":bool"))]
-                                   for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+        yaml_implicit_resolvers = {}
+        def flatten_mapping(self, node):
+            super().flatten_mapping(node)
+            if len(node.value) > 10_000: raise SpecError("An object has more than 10,000 members.")
         def construct_mapping(self, node, deep=False):
             found = super().construct_mapping(node, deep)
             return {key if isinstance(key, str) else json.dumps(key): value for key, value in found.items()}
@@ -40,7 +69,7 @@ def _yaml_loader():
             found = {}
             yield found
             found.update(self.construct_mapping(node))
-    Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), list("tf"))
+    for name, (words, first) in _YAML_TYPES.items(): Loader.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{words})$"), list(first))
     Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_yaml_map)
     return Loader
 
@@ -58,71 +87,104 @@ def _written_size(node, sizes, limit=2_000_000):
     sizes[id(node)] = size
     return size
 
-def _parse_yaml(text):
+def _parse_yaml(text, limit=16 * 2**20):
     import yaml
+    if len(text) > limit: raise SpecError(f"YAML of more than {limit:,} characters takes too long to read. Convert it to JSON.")
     try: found = yaml.load(text, Loader=_yaml_loader())
-    except (yaml.YAMLError, ValueError, TypeError) as e: raise SpecError(f"Neither JSON nor YAML: {' '.join(str(e).split())}") from e
+    except (yaml.YAMLError, ValueError, TypeError) as e: raise SpecError(f"Neither JSON nor YAML: {' '.join(str(e).split())[:500]}") from e
     if "*" in text: _written_size(found, {})
     return found
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e64b2871
-def _parse_document(text, name):
-    "The OpenAPI document in `text`."
+@contextmanager
+def _uncollected():
+    "Without the garbage collector, which would look through the whole document again and again while we make more of it."
+    was_on = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally: was_on and gc.enable()
+
+def _parse_json(raw):
+    "The JSON in `raw`; raises `ValueError`."
+    import msgspec
     try:
-        try: found = json.loads(text)
-        except ValueError: found = _parse_yaml(text)
+        with _uncollected(): return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError): pass
+    return json.loads(raw, parse_constant=lambda word: _refuse(f"{word} is not a JSON value"))
+
+def _refuse(words): raise ValueError(words)
+
+def _parse_document(raw, name):
+    "The OpenAPI document in the bytes `raw`."
+    try:
+        try: found = _parse_json(raw.removeprefix(b"\xef\xbb\xbf"))
+        except ValueError as e:
+            if re.match(rb'\s*\{\s*"', raw): raise SpecError(f"{name} is broken, Neither JSON nor YAML: {e}") from e
+            found = _parse_yaml(raw.decode("utf-8-sig"))
     except RecursionError: raise SpecError(f"{name} is nested too deeply to be an OpenAPI document.") from None
+    except UnicodeDecodeError as e: raise SpecError(f"{name} is not text in UTF-8: {e}") from e
     if isinstance(found, dict): return found
     raise SpecError(f"{name} holds {type(found).__name__}, not an OpenAPI document. Is it the address of a web page?")
 
-def _read_text(location):
-    "The text at a URL or path."
-    if re.match(r"https?://", location, re.I):
+# %% ../../nbs/core/oas_to_schema.ipynb #d8344dbb
+def _read_bytes(location):
+    "What is at a URL or path."
+    if location[:8].lower().startswith(("http://", "https://")):
         reply = fetch(location, timeout=30)
         if reply.status >= 400: raise SpecError(f"{location} answered {reply.status}. Check the address of the OpenAPI document.")
-        return reply.text
-    path = confine(location)
-    try: return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+        return reply.content
+    try: return (confine(location) if current_policy() else Path(location).expanduser()).read_bytes()
+    except OSError as e:
+        if isinstance(e, PolicyError): raise
         raise SpecError(f"{location} cannot be read: {e}. Give a path or an address that starts with http.") from e
 
-# %% ../../nbs/core/oas_to_schema.ipynb #d8344dbb
+def _kept(path):
+    "The document that was kept in the file `path`, `None` if there is none that can be used."
+    try: return _parse_document(path.read_bytes(), str(path))
+    except (OSError, SpecError): return None
+
+# %% ../../nbs/core/oas_to_schema.ipynb #d90003e4
 def load_oas(
     oas_url: str,                           # Address or path of the document, JSON or YAML
     destination: str | Path | None = None,  # File to keep it in, as JSON
     overwrite: bool = False,                # Fetch it again even if `destination` is there
 ) -> dict:                                  # The OpenAPI document
-    "Load an OpenAPI document, from `destination` if it was kept there before."
-    kept = confine_write(destination) if destination else None
-    if kept and current_policy() is not None and kept.suffix not in (".json", ".yaml", ".yml"): raise PolicyError(f"{destination!r}: name a .json file.")
-    if kept and kept.exists() and not overwrite: return _parse_document(kept.read_text(encoding="utf-8"), str(destination))
-    oas = _parse_document(_read_text(str(oas_url)), str(oas_url))
-    if kept:
-        if current_policy() is None: kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(oas, indent=1, ensure_ascii=False), encoding="utf-8")
+    "Load an OpenAPI document, from `destination` if it was kept there before and is whole."
+    path, model = confine_write(destination) if destination else None, current_policy() is not None
+    if path and model and path.suffix not in (".json", ".yaml", ".yml"): raise PolicyError(f"{destination!r}: name a .json file.")
+    if path and not overwrite and (found := _kept(path)): return found
+    oas = _parse_document(_read_bytes(str(oas_url)), str(oas_url))
+    if path:
+        if not model: path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(oas, indent=1, ensure_ascii=False), encoding="utf-8", errors="replace")
     return oas
 
 # %% ../../nbs/core/oas_to_schema.ipynb #72ebe358
-_KINDS = ("string", "number", "integer", "boolean", "array", "object", "null")
+_KINDS = frozenset(("string", "number", "integer", "boolean", "array", "object", "null"))
 
 def _is_text(value): return isinstance(value, str)
 def _is_flag(value): return isinstance(value, bool)
-def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_number(value): return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 def _is_count(value): return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 def _is_texts(value): return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
-def _is_type(value): return value in _KINDS if _is_text(value) else _is_texts(value) and bool(value) and set(value) <= set(_KINDS)
+def _is_type(value): return value in _KINDS if isinstance(value, str) else _is_texts(value) and bool(value) and _KINDS.issuperset(value)
+
+def _is_json(value):
+    "Can JSON say it? No NaN, no date that YAML made."
+    if value is None or isinstance(value, (str, int)): return True
+    try: return bool(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError): return False
+
+def _is_choice(value): return isinstance(value, list) and bool(value) and (all(map(_is_text, value)) or _is_json(value))
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1dd73dac
 _RULES = {_is_text: ("description", "title", "format", "pattern", "contentMediaType", "contentEncoding"), _is_flag: ("uniqueItems", "deprecated"),
           _is_type: ("type",), _is_texts: ("required",), _is_number: ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
           _is_count: ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains"),
-          (lambda value: True): ("const", "default"), (lambda value: isinstance(value, list) and bool(value)): ("enum",),
+          _is_json: ("const", "default"), _is_choice: ("enum",),
           (lambda value: _is_number(value) and value > 0): ("multipleOf",)}
 _VALUES = {word: rule for rule, words in _RULES.items() for word in words}  # word -> whether its value makes sense
-_ONE = ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else",
-        "unevaluatedProperties", "unevaluatedItems")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_NAMED = ("properties", "patternProperties", "dependentSchemas")
+_TEXTS = frozenset(_RULES[_is_text])
 
 # %% ../../nbs/core/oas_to_schema.ipynb #815b5592
 def _nullable(schema):
@@ -139,227 +201,314 @@ def _translated(out, node):
     "What OpenAPI 3.0 says in its own way, in JSON Schema's."
     for bound in ("Minimum", "Maximum"):
         if node.get(f"exclusive{bound}") is True and bound.lower() in out: out[f"exclusive{bound}"] = out.pop(bound.lower())
-    hidden = [name for name, prop in (node.get("properties") or {}).items() if isinstance(prop, dict) and prop.get("readOnly") is True]
-    for name in hidden: out["properties"].pop(name, None)
-    if hidden and "required" in out: out["required"] = [name for name in out["required"] if name not in hidden]
+    if "properties" in out and "required" in out:  # what only the server sets is not asked for
+        hidden = node["properties"].keys() - out["properties"].keys()
+        out["required"] = [name for name in out["required"] if name not in hidden]
     return _nullable(out) if node.get("nullable") is True else out
 
 # %% ../../nbs/core/oas_to_schema.ipynb #2a57ee90
-def _walk(oas, ref, where):
+def _walk(oas, ref):
     "What the local reference `ref` points at."
     if not isinstance(ref, str) or not ref.startswith("#/"):
-        raise SpecError(f"{where}: {ref!r} is not in this document. Bundle the document into one file first.")
+        raise SpecError(f"{ref!r} is not in this document. Bundle the document into one file first.")
     node = oas
-    for part in ref[2:].split("/"):
-        key = unquote(part).replace("~1", "/").replace("~0", "~")
-        if isinstance(node, list) and key.isdigit() and int(key) < len(node): node = node[int(key)]
+    for key in _steps(ref):
+        if isinstance(node, list) and key.isdecimal() and int(key) < len(node): node = node[int(key)]
         elif isinstance(node, dict) and key in node: node = node[key]
-        else: raise SpecError(f"{where}: {ref} leads nowhere, there is no {key!r}.")
+        else: raise SpecError(f"{ref} leads nowhere, there is no {key!r}.")
     return node
 
-def _follow(oas, node, where):
+def _steps(ref):
+    "The keys that a reference walks along."
+    plain = unquote(ref[2:]) if "%" in ref else ref[2:]
+    return [step.replace("~1", "/").replace("~0", "~") for step in plain.split("/")] if "~" in plain else plain.split("/")
+
+def _follow(oas, node):
     "`node` with the reference that it may be followed to its end, and the last reference on the way."
     seen, ref = [], None
     while isinstance(node, dict) and "$ref" in node:
         ref = node["$ref"]
-        if ref in seen: raise SpecError(f"{where}: {ref} refers to itself.")
+        if ref in seen: raise SpecError(f"{ref} refers to itself.")
         seen.append(ref)
-        node = _walk(oas, ref, where)
+        node = _walk(oas, ref)
     return node, ref
 
 # %% ../../nbs/core/oas_to_schema.ipynb #5b5895e4
+_MOST, _DEEPEST = 2_000_000, 100  # schemas that one document may have us translate, and levels of one
+
 class _Reader:
     "Schemas of one document in JSON Schema."
     def __init__(self, oas):
-        self.oas = oas
+        self.oas, self.left = oas, _MOST
         self.names = {}  # reference -> name among $defs
         self.refs = {}   # name -> reference
         self.defs = {}   # name -> schema
         self.links = {}  # name -> names that its schema refers to
+        self.ends = {}   # reference -> the object at its end
 
-    def deref(self, node, where):
+    def count(self, schemas):
+        "Give up on a document that repeats itself without end."
+        self.left -= len(schemas)
+        if self.left < 0: raise SpecError(f"more than {_MOST:,} schemas when all that repeats is written out.")
+
+    def deref(self, node, *steps):
         "`node`, which must be an object, behind any reference."
-        node, _ = _follow(self.oas, node, where)
-        if not isinstance(node, dict): raise SpecError(f"{where}: expected an object, found {type(node).__name__}.")
-        return node
+        if isinstance(node, dict) and "$ref" not in node: return node
+        ref = _expect(node, dict, *steps)["$ref"]
+        try:
+            if not isinstance(ref, str) or ref not in self.ends: self.ends[ref] = _expect(_follow(self.oas, node)[0], dict)
+        except SpecError as e: raise e.under(*steps)
+        return self.ends[ref]
 
 # %% ../../nbs/core/oas_to_schema.ipynb #78a3e359
 @patch
-def name(self: _Reader, ref, where):
+def name(self: _Reader, ref):
     "The name under which the schema behind `ref` goes among the `$defs`."
-    if isinstance(ref, str) and ref in self.names: return self.names[ref]
-    _, last = _follow(self.oas, {"$ref": ref}, where)
+    _, last = _follow(self.oas, {"$ref": ref})
     if last not in self.names:
-        plain = re.sub(r"[^\w.-]+", "_", unquote(last.rsplit("/", 1)[-1])) or "schema"
-        name, n = plain, 1
+        name = plain = re.sub(r"[^a-zA-Z0-9_.-]+", "_", _steps(last)[-1]) or "schema"
+        n = 1
         while name in self.refs: n += 1; name = f"{plain}_{n}"
         self.refs[name], self.names[last] = last, name
     self.names[ref] = self.names[last]
     return self.names[ref]
 
+@patch
+def _reference(self: _Reader, node, refs):
+    ref = node["$ref"]
+    name = self.names.get(ref) if isinstance(ref, str) else None
+    refs.add(name := name or self.name(ref))
+    out = {"$ref": f"#/$defs/{name}"}
+    if len(node) == 1: return out
+    if isinstance(node.get("description"), str): out["description"] = node["description"]
+    if "default" in node and _is_json(node["default"]): out["default"] = node["default"]
+    return _nullable(out) if node.get("nullable") is True else out
+
 # %% ../../nbs/core/oas_to_schema.ipynb #289ca38f
 @patch
-def schema(self: _Reader, node, where, refs):
+def schema(self: _Reader, node, refs, depth=0):
     "`node` in JSON Schema; the names of what it refers to are added to `refs`."
-    if isinstance(node, bool): return node
-    if not isinstance(node, dict): raise SpecError(f"{where}: a schema must be an object, found {type(node).__name__}.")
-    if "$ref" in node:
-        refs.add(name := self.name(node["$ref"], where))
-        told = {"description": node["description"]} if _is_text(node.get("description")) else {}
-        return {"$ref": f"#/$defs/{name}", **told}
-    out = {}
+    if not isinstance(node, dict): return node if isinstance(node, bool) else _expect(node, dict)
+    if "$ref" in node: return self._reference(node, refs)
+    out, special = {}, False
     for key, value in node.items():
-        if key in _VALUES:
-            if _VALUES[key](value): out[key] = value
-        elif key in _ONE: self._one(out, key, value, f"{where}/{key}", refs)
-        elif key in _NAMED: out[key] = self._named(value, f"{where}/{key}", refs)
-        elif key in _LISTS and isinstance(value, list) and value: out[key] = self._several(value, f"{where}/{key}", refs)
-    return _translated(out, node)
+        if value.__class__ is str and (key in _TEXTS or key == "type" and value in _KINDS): out[key] = value  # most words of most schemas
+        elif rule := _VALUES.get(key):
+            if rule(value): out[key] = _copied(key, value)
+            elif value is True: special = True
+        elif part := _PARTS.get(key):
+            if depth > _DEEPEST: raise SpecError(f"nested too deeply: more than {_DEEPEST} levels.")
+            try: special |= part(self, out, key, value, refs, depth + 1)
+            except SpecError as e: raise e.under(key)
+        elif key == "nullable": special = True
+    return _translated(out, node) if special else out
+
+def _copied(key, value):
+    "What the document and a tool must not share."
+    if not isinstance(value, (list, dict)): return value
+    return deepcopy(value) if key in ("const", "default") else list(value)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #14190c07
-@patch
-def _several(self: _Reader, values, where, refs): return [self.schema(value, f"{where}/{i}", refs) for i, value in enumerate(values)]
+def _several(reader, out, key, values, refs, depth):
+    if not isinstance(values, list) or not values: return False
+    reader.count(values)
+    kept = out[key] = []
+    for i, value in enumerate(values):
+        try: kept.append(reader.schema(value, refs, depth))
+        except SpecError as e: raise e.under(i)
+    return False
 
-@patch
-def _one(self: _Reader, out, key, value, where, refs):
-    if isinstance(value, list) and key == "items": out["prefixItems"] = self._several(value, where, refs) or [{}]
-    elif value is not None: out[key] = self.schema(value, where, refs)
+def _one(reader, out, key, value, refs, depth):
+    if isinstance(value, list) and key == "items":  # a tuple, as it was once written
+        out["prefixItems"] = [{}]
+        return _several(reader, out, "prefixItems", value, refs, depth)
+    if value is not None: out[key] = reader.schema(value, refs, depth)
+    return False
 
-@patch
-def _named(self: _Reader, value, where, refs):
-    if value is None: return {}
-    if not isinstance(value, dict): raise SpecError(f"{where}: expected an object, found {type(value).__name__}.")
-    return {name: self.schema(schema, f"{where}/{name}", refs) for name, schema in value.items()}
+def _named(reader, out, key, value, refs, depth):
+    kept = out[key] = {}
+    if value is None: return False
+    reader.count(_expect(value, dict))
+    schema, asked = reader.schema, key == "properties"
+    for name, node in value.items():
+        if asked and isinstance(node, dict) and "readOnly" in node and node["readOnly"] is True: continue
+        try: kept[name] = schema(node, refs, depth)
+        except SpecError as e: raise e.under(name)
+    return len(kept) < len(value)
+
+_PARTS = {word: part for part, words in {
+    _one: "items additionalProperties not contains propertyNames if then else unevaluatedProperties unevaluatedItems",
+    _several: "allOf anyOf oneOf prefixItems", _named: "properties patternProperties dependentSchemas"}.items() for word in words.split()}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #70253bab
 @patch
-def reached(self: _Reader, refs):
-    "The `$defs` that these names reach, directly or through each other."
-    found, waiting = {}, sorted(refs, reverse=True)
+def define(self: _Reader):
+    "Translate what was referred to, and what that refers to."
+    waiting = list(self.refs)
     while waiting:
         name = waiting.pop()
-        if name in found: continue
-        if name not in self.defs: self._define(name)
-        found[name] = self.defs[name]
-        waiting.extend(sorted(self.links[name] - found.keys(), reverse=True))
-    return found
+        if name in self.defs: continue
+        ref, links = self.refs[name], set()
+        try: self.defs[name] = self.schema(_walk(self.oas, ref), links)
+        except SpecError as e: raise e.under(*_steps(ref))
+        self.links[name] = links
+        waiting.extend(links - self.defs.keys())
 
 @patch
-def _define(self: _Reader, name):
-    ref, self.links[name] = self.refs[name], set()
-    self.defs[name] = self.schema(_walk(self.oas, ref, ref), ref, self.links[name])
+def masks(self: _Reader):
+    "For each name, the names that it reaches as bits of a number, itself included."
+    found, before = {name: 1 << i for i, name in enumerate(self.defs)}, None
+    while before != found:
+        before = dict(found)
+        for name in reversed(self.defs):
+            for link in self.links[name]: found[name] |= found[link]
+    return found
+
+# %% ../../nbs/core/oas_to_schema.ipynb #1f478092
+@patch
+def reached(self: _Reader):
+    "A function that gives the `$defs` that some names reach."
+    self.define()
+    masks, names, known = self.masks(), list(self.defs), {}
+    def defs(refs):
+        mask = 0
+        for name in refs: mask |= masks[name]
+        if mask not in known: known[mask] = {name: self.defs[name] for i, name in enumerate(names) if mask >> i & 1}
+        return dict(known[mask])
+    return defs
 
 # %% ../../nbs/core/oas_to_schema.ipynb #8526ab4e
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PLACES = ("path", "query", "header", "cookie")
 _NOT_OURS = ("accept", "content-type", "authorization")  # headers that OpenAPI tells us to ignore as parameters
 
-def _list(node, key, where):
-    found = node.get(key) or []
-    if not isinstance(found, list): raise SpecError(f"{where}/{key}: expected a list, found {type(found).__name__}.")
-    return found
+def _list(node, key):
+    found = node.get(key)
+    return _expect(found, list, key) if found else ()
 
-def _dict(node, key, where):
-    found = node.get(key) or {}
-    if not isinstance(found, dict): raise SpecError(f"{where}/{key}: expected an object, found {type(found).__name__}.")
-    return found
+def _dict(node, key):
+    found = node.get(key)
+    return _expect(found, dict, key) if found else {}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #02e3da2b
-def _declared(reader, item, operation, where, secrets):
-    "The parameters of an operation by place and name; its own win over those of its path."
+def _declared(reader, owner, secrets):
+    "The parameters that a path or an operation declares, by place and name."
     found = {}
-    for owner, at in ((item, where.rsplit("/", 1)[0]), (operation, where)):
-        for i, parameter in enumerate(_list(owner, "parameters", at)):
-            spot = f"{at}/parameters/{i}"
-            parameter = reader.deref(parameter, spot)
-            place, name = parameter.get("in"), parameter.get("name")
-            if place not in _PLACES or not isinstance(name, str) or not name:
-                raise SpecError(f"{spot}: a parameter needs a name and a place, one of {', '.join(_PLACES)}.")
-            if (place, name.lower()) in secrets or (place == "header" and name.lower() in _NOT_OURS): continue
-            found[place, name] = (parameter, spot)
+    for i, given in enumerate(_list(owner, "parameters")):
+        parameter = reader.deref(given, "parameters", i)
+        place, name = parameter.get("in"), parameter.get("name")
+        if place not in _PLACES or not isinstance(name, str) or not name:
+            raise SpecError(f"a parameter needs a name and a place, one of {', '.join(_PLACES)}.").under("parameters", i)
+        if secrets and (place, name.lower()) in secrets or place == "header" and name.lower() in _NOT_OURS: continue
+        found[place, name] = parameter, ("parameters", i)
     return found
 
-def _described(reader, holder, told, where, refs):
+def _described(reader, holder, told, refs):
     "The schema that `holder` has, with the description of `told`."
     node = holder.get("schema") if isinstance(holder, dict) else None
-    schema = {"not": {}} if node is False else reader.schema(node, f"{where}/schema", refs) if node not in (None, True) else {}
-    return {**schema, "description": _brief(told["description"])} if _is_text(told.get("description")) else schema
-
-def _parameter_schema(reader, parameter, where, refs):
-    "The schema of one parameter with its description, and how it is written into the request if not in the usual way."
-    content = _dict(parameter, "content", where)
-    node = next(iter(content.values()), {}) if content else parameter
-    schema = _described(reader, node, parameter, where, refs)
-    usual = "form" if parameter["in"] in ("query", "cookie") else "simple"
-    style = "json" if content else parameter["style"] if _is_text(parameter.get("style")) else usual
-    explode = parameter["explode"] if _is_flag(parameter.get("explode")) else style == "form"
-    return schema, None if (style, explode) == (usual, usual == "form") else [style, explode]
+    if not isinstance(node, dict): schema = {"not": {}} if node is False else {} if node in (None, True) else _expect(node, dict, "schema")
+    else:
+        try: schema = reader.schema(node, refs)
+        except SpecError as e: raise e.under("schema")
+    if isinstance(told.get("description"), str): schema["description"] = _brief(told["description"])
+    return schema
 
 def _brief(text, limit=1000):
-    text = re.sub(r"\s*\n\s*", "\n", re.sub(r"<[^<>]{1,200}>", "", text)).strip()
+    if "<" in text: text = re.sub(r"<[^<>]{1,200}>", "", text)
+    if "\n" in text: text = re.sub(r"[^\S\n]*\n\s*", "\n", text)
+    text = text.strip()
     return text if len(text) <= limit else text[:limit - 1].rsplit(" ", 1)[0] + "…"
 
 # %% ../../nbs/core/oas_to_schema.ipynb #f373f19c
-def _groups(reader, item, operation, path, where, secrets):
-    "The parameters of an operation in groups, with how to write the unusual ones, what they refer to, and which are cookies."
-    groups, encoding, refs, cookies = {}, {}, set(), []
-    templated = re.findall(r"{([^{}]+)}", path)
-    for (place, name), (parameter, spot) in _declared(reader, item, operation, where, secrets).items():
-        if place == "path" and name not in templated: continue
-        schema, how = _parameter_schema(reader, parameter, spot, refs)
-        if place == "cookie": cookies.append(name)
-        _add(groups, "header" if place == "cookie" else place, name, schema, place == "path" or parameter.get("required") is True)
-        if how: encoding[f"{place}.{name}"] = how
-    for name in templated:  # in the path, and declared nowhere
-        if name not in groups.get("path", {}).get("properties", ()): _add(groups, "path", name, {"type": "string"}, True)
-    return {place: groups[place] for place in ("path", "query", "header") if place in groups}, encoding, refs, cookies
+def _writing(parameter):
+    "How a parameter is written into the request, `None` if in the usual way."
+    if not ("style" in parameter or "explode" in parameter or "content" in parameter): return None
+    usual = "form" if parameter["in"] in ("query", "cookie") else "simple"
+    if "content" in parameter: return ["json", False]
+    style = parameter["style"] if isinstance(parameter.get("style"), str) else usual
+    explode = parameter["explode"] if isinstance(parameter.get("explode"), bool) else style == "form"
+    return None if (style, explode) == (usual, usual == "form") else [style, explode]
 
-def _add(groups, place, name, schema, required):
-    group = groups.setdefault(place, {"type": "object", "properties": {}, "required": []})
-    group["properties"][name] = schema
-    if required and name not in group["required"]: group["required"].append(name)
+def _parameter_schema(reader, parameter, refs):
+    "The schema of one parameter with its description."
+    content = _dict(parameter, "content") if "content" in parameter else None
+    return _described(reader, next(iter(content.values()), {}) if content else parameter, parameter, refs)
+
+# %% ../../nbs/core/oas_to_schema.ipynb #7ffed3a1
+_PLACEHOLDER = re.compile(r"{([^{}]+)}")
+
+class _Groups(dict):
+    "The parameters of an operation in groups, with how to write the unusual ones, what they refer to, and which are cookies."
+    __slots__ = ("encoding", "cookies", "refs", "required")
+    def __init__(self): self.encoding, self.cookies, self.refs, self.required = {}, [], set(), []
+
+    def add(self, place, name, schema, required):
+        if place not in self: self[place] = {"type": "object", "properties": {}, "required": []}
+        self[place]["properties"][name] = schema
+        if not required: return
+        self[place]["required"].append(name)
+        if place not in self.required: self.required.append(place)
+
+def _groups(reader, declared, path):
+    found, templated = _Groups(), _PLACEHOLDER.findall(path)
+    for (place, name), (parameter, spot) in declared.items():
+        if place == "path" and name not in templated: continue
+        try: schema = _parameter_schema(reader, parameter, found.refs)
+        except SpecError as e: raise e.under(*spot)
+        found.add("header" if place == "cookie" else place, name, schema, place == "path" or parameter.get("required") is True)
+        if place == "cookie": found.cookies.append(name)
+        if how := _writing(parameter): found.encoding[f"{place}.{name}"] = how
+    for name in templated:  # in the path, and declared nowhere
+        if ("path", name) not in declared: found.add("path", name, {"type": "string"}, True)
+    return found
 
 # %% ../../nbs/core/oas_to_schema.ipynb #3ef9681f
 _FORM, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
+def _kind(media_type): return media_type.split(";")[0].strip().lower()
+
 def _rank(media_type):
-    kind = media_type.split(";")[0].strip().lower()
-    order = ("application/json", _FORM, _MULTIPART, "text/plain")
+    kind, order = _kind(media_type), ("application/json", _FORM, _MULTIPART, "text/plain")
     return order.index(kind) if kind in order else 0.5 if kind.endswith("+json") else 0.6 if kind in ("*/*", "application/*") else 9
 
-def _body(reader, operation, where, refs):
-    "The schema of the body with its media type, whether it is required, and how its parts are written."
+def _add_body(reader, operation, groups):
+    "Add the body to `groups`, and say of what media type it is, `None` where there is none."
     if operation.get("requestBody") is None: return None
-    spot = f"{where}/requestBody"
-    body = reader.deref(operation["requestBody"], spot)
-    content = _dict(body, "content", spot)
+    body = reader.deref(operation["requestBody"])
+    content = _dict(body, "content")
     if not content: return None
-    media_type = min(content, key=_rank)
-    media = reader.deref(content[media_type] or {}, f"{spot}/content/{media_type}")
-    schema = _described(reader, media, body, f"{spot}/content/{media_type}", refs)
-    parts = {name: [how["style"], how.get("explode", how["style"] == "form") is True]
-             for name, how in _dict(media, "encoding", spot).items() if isinstance(how, dict) and _is_text(how.get("style"))}
-    return schema, media_type, body.get("required") is True, {f"body.{name}": how for name, how in parts.items()}
+    media_type = "application/json" if "application/json" in content else min(content, key=_rank)
+    try:
+        media = reader.deref(content[media_type] or {})
+        groups["body"] = _described(reader, media, body, groups.refs)
+        for name, how in _dict(media, "encoding").items() if "encoding" in media else ():
+            if isinstance(how, dict) and _is_text(how.get("style")): groups.encoding[f"body.{name}"] = [how["style"], how.get("explode", how["style"] == "form") is True]
+    except SpecError as e: raise e.under("content", media_type)
+    if body.get("required") is True: groups.required.append("body")
+    return media_type
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1b627524
-def _file_fields(reader, schema, media_type):
+def _file_fields(schema, defs, media_type):
     "Names of the parts of a body that are files; `*` when all of it is one."
-    kind = media_type.split(";")[0].strip().lower()
-    if _rank(kind) == 9 and not kind.startswith("text/") and not kind.endswith("xml") and not kind.startswith("multipart/"): return ["*"]
+    kind = _kind(media_type)
+    if _rank(kind) == 9 and not kind.startswith(("text/", "multipart/")) and not kind.endswith("xml"): return ["*"]
     if not kind.startswith("multipart/"): return []
-    name = schema.get("$ref", "").rsplit("/", 1)[-1]
-    schema = reader.reached({name})[name] if name else schema
-    return [field for field, prop in schema.get("properties", {}).items() if isinstance(prop, dict) and _is_binary(prop)]
+    if "$ref" in schema: schema = defs[schema["$ref"].rsplit("/", 1)[-1]]
+    fields = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    return [field for field, prop in fields.items() if _is_binary(prop) or isinstance(prop, dict) and _is_binary(prop.get("items"))]
 
-def _is_binary(prop): return prop.get("format") == "binary" or "contentMediaType" in prop
+def _is_binary(prop): return isinstance(prop, dict) and (prop.get("format") == "binary" or "contentMediaType" in prop)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #214566d2
+_ODD_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
+
 def _unique_name(wanted, taken):
     "A name like `wanted` that a model may use and that is not `taken` yet."
-    plain = re.sub(r"[^a-zA-Z0-9_-]+", "_", wanted).strip("_")[:64] or "operation"
-    name, n = plain, 1
+    if not (wanted.isidentifier() and wanted.isascii()): wanted = _ODD_IN_NAMES.sub("_", wanted)
+    name = plain = wanted.strip("_")[:64] or "operation"
+    n = taken.get(plain, 1)
     while name in taken: n += 1; name = f"{plain[:63 - len(str(n))]}_{n}"
-    taken.add(name)
+    taken[plain] = taken[name] = n
     return name
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e5e70c76
@@ -373,30 +522,33 @@ def _server(node):
         if isinstance(variable, dict): url = url.replace(f"{{{name}}}", str(variable.get("default", "")))
     return url.rstrip("/")
 
+def _split(url):
+    try: return urlsplit(url)
+    except ValueError as e: raise SpecError(f"{url[:200]!r} is not an address: {e}") from e
+
 def _base(base_url, oas):
     "Where the service is."
     base, server = (base_url or "").rstrip("/"), _server(oas)
     if not base: return server if server.startswith("http") else ""
-    same = not urlsplit(server).netloc or urlsplit(server)[:2] == urlsplit(base)[:2]
-    path = urlsplit(server).path.rstrip("/")
-    if same and path and not urlsplit(base).path: return base + "/" + path.lstrip("/")
+    there, here = _split(server), _split(base)
+    path = there.path.rstrip("/")
+    if (not there.netloc or there[:2] == here[:2]) and path and not here.path: return base + "/" + path.lstrip("/")
     return base
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1f56c3d7
 def _secret_places(reader):
     "Where the document wants keys to be put, by the name of each security scheme."
-    found, at = {}, "#/components/securitySchemes"
-    for name, scheme in _dict(_dict(reader.oas, "components", "#"), "securitySchemes", "#/components").items():
-        scheme = reader.deref(scheme, f"{at}/{name}")
+    found = {}
+    for name, scheme in _dict(_dict(reader.oas, "components"), "securitySchemes").items():
+        scheme = reader.deref(scheme, "components", "securitySchemes", name)
         kind, place, key = scheme.get("type"), scheme.get("in"), scheme.get("name")
         if kind == "apiKey" and place in ("header", "query", "cookie") and isinstance(key, str): found[name] = [place, key]
         elif kind == "http" and isinstance(scheme.get("scheme"), str): found[name] = ["http", scheme["scheme"].lower()]
         elif kind in ("oauth2", "openIdConnect"): found[name] = ["http", "bearer"]
     return found
 
-def _security(operation, oas, places):
-    "The first way of identifying oneself that the operation accepts and we know."
-    wanted = operation.get("security", oas.get("security"))
+def _security(wanted, places):
+    "The first way of identifying oneself that is accepted and that we know."
     for option in wanted if isinstance(wanted, list) else ():
         if isinstance(option, dict) and option and all(name in places for name in option): return [places[name] for name in option]
     return []
@@ -405,56 +557,81 @@ def _security(operation, oas, places):
 class _Service:
     "One document on its way to tools."
     def __init__(self, base_url, oas, service_name, fixup):
-        self.oas, self.reader, self.taken = oas, _Reader(oas), set()
+        self.oas, self.reader, self.taken = oas, _Reader(oas), {}
         self.base, self.service, self.fixup = _base(base_url, oas), service_name, fixup
         self.places = _secret_places(self.reader)
+        self.security = _security(oas.get("security"), self.places)
         self.secrets = {(place, name.lower()) for place, name in self.places.values()}
         self.trusted = current_policy() is None  # a person added it, so a private host is meant
 
-    def operations(self):
-        "Path, method, operation and path item, with the place of each."
-        for path, item in _dict(self.oas, "paths", "#").items():
-            if path.startswith("x-"): continue
-            where = f"#/paths/{path.replace('~', '~0').replace('/', '~1')}"
-            item = self.reader.deref(item, where)
-            for method in _METHODS:
-                at = f"{where}/{method}"
-                if item.get(method) is not None: yield path, method, self.reader.deref(item[method], at), item, at
+    def tools(self):
+        "A tool for each operation, what it reaches by reference put in at the end."
+        made, paths = [], _dict(self.oas, "paths")
+        for path, item in paths.items():
+            try: made.extend(self.path_tools(path, item) if not path.startswith("x-") else ())
+            except SpecError as e: raise e.under("paths", path)
+        defs = self.reader.reached()
+        for tool, groups, media_type in made: _finish(tool["function"], groups, media_type, defs(groups.refs) if groups.refs else {})
+        return [tool for tool, *_ in made]
+
+# %% ../../nbs/core/oas_to_schema.ipynb #756c9b0f
+@patch
+def path_tools(self: _Service, path, item):
+    "The tools of one path, with what is needed to finish them."
+    item = self.reader.deref(item)
+    shared = _declared(self.reader, item, self.secrets) if item.get("parameters") else {}
+    for method in _METHODS:
+        if method not in item or item[method] is None: continue
+        try:
+            operation = self.reader.deref(item[method])
+            own = _declared(self.reader, operation, self.secrets) if operation.get("parameters") else {}
+            yield self.tool(path, method, operation, item, {**shared, **own} if shared else own)
+        except SpecError as e: raise e.under(method)
+
+def _finish(function, groups, media_type, defs):
+    "Put into a tool what is known only when all schemas are."
+    if defs: function["parameters"]["$defs"] = defs
+    if media_type and media_type != "application/json" and (files := _file_fields(groups["body"], defs, media_type)): function["metadata"]["request"]["files"] = files
 
 # %% ../../nbs/core/oas_to_schema.ipynb #6a247df7
 def _told(operation, method, path):
     "What the operation does."
-    texts = [operation[key].strip() for key in ("summary", "description") if _is_text(operation.get(key)) and operation[key].strip()]
-    return _brief("\n".join(dict.fromkeys(texts)) or f"{method.upper()} {path}")
+    summary, more = operation.get("summary"), operation.get("description")
+    texts = [_brief(text) for text in (summary, more if more != summary else None) if text and isinstance(text, str)]
+    return "\n".join(texts).strip() or f"{method.upper()} {path}"
 
 @patch
-def tool(self: _Service, path, method, operation, item, where):
-    "The tool of one operation."
-    groups, encoding, refs, cookies = _groups(self.reader, item, operation, path, where, self.secrets)
-    required = [place for place, group in groups.items() if group["required"]]
-    extras = {"cookies": cookies, "security": _security(operation, self.oas, self.places)}
-    if body := _body(self.reader, operation, where, refs):
-        groups["body"], extras["body_type"], needed, parts = body
-        encoding.update(parts)
-        if needed: required.append("body")
-        extras["files"] = _file_fields(self.reader, groups["body"], extras["body_type"])
-    defs = self.reader.reached(refs)
-    parameters = {"type": "object", "properties": groups, "required": required, **({"$defs": defs} if defs else {})}
-    name = operation["operationId"] if _is_text(operation.get("operationId")) else f"{method}{path}"
+def tool(self: _Service, path, method, operation, item, declared):
+    "The tool of one operation, without what it reaches by reference."
+    groups = _groups(self.reader, declared, path)
+    try: media_type = _add_body(self.reader, operation, groups)
+    except SpecError as e: raise e.under("requestBody")
+    properties = dict(groups) if len(groups) < 2 else {place: groups[place] for place in ("path", "query", "header", "body") if place in groups}
+    parameters = {"type": "object", "properties": properties, "required": groups.required}
+    name = operation["operationId"] if isinstance(operation.get("operationId"), str) else f"{method}{path}"
     return Tool({"type": "function", "function": {
         "name": _unique_name(name, self.taken), "description": _told(operation, method, path), "parameters": parameters,
-        "metadata": self._metadata(path, method, operation, item, groups, {"encoding": encoding, **extras}), "fixup": self.fixup}})
+        "metadata": self._metadata(path, method, operation, item, groups, media_type, parameters), "fixup": self.fixup}}), groups, media_type
 
 # %% ../../nbs/core/oas_to_schema.ipynb #a7e82935
 @patch
-def _metadata(self: _Service, path, method, operation, item, groups, extras):
+def _metadata(self: _Service, path, method, operation, item, groups, media_type, parameters):
     "What the request needs and no model sees."
+    request = {"schema": parameters}
+    if groups.encoding: request["encoding"] = groups.encoding
+    if groups.cookies: request["cookies"] = groups.cookies
+    if media_type: request["body_type"] = media_type
+    if security := _security(operation["security"], self.places) if "security" in operation else self.security: request["security"] = security
+    return {"url": (self.base or self._own_base(operation, item)) + path, "method": method,
+            "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
+            "level": "network" if method in ("get", "head") else "write", "untrusted": True, "trusted": self.trusted, "request": request,
+            "tags": [tag for tag in operation.get("tags") or () if isinstance(tag, str)]}
+
+@patch
+def _own_base(self: _Service, operation, item):
+    "Where one operation is, in a document that has no place for all."
     own = _server(operation) or _server(item)
-    base = self.base or (own if own.startswith("http") else "")
-    queries = list(groups.get("query", {}).get("properties", ()))
-    level = "network" if method in ("get", "head", "options") else "write"
-    return {"url": base + path, "method": method, "accepted_queries": queries, "service": self.service, "level": level,
-            "trusted": self.trusted, "request": {name: value for name, value in extras.items() if value}}
+    return own if own.startswith("http") else ""
 
 # %% ../../nbs/core/oas_to_schema.ipynb #603894c1
 def api_schema(
@@ -466,14 +643,14 @@ def api_schema(
     "The operations of an API as tools. Raises `SpecError` that says where the document is wrong."
     if not isinstance(oas, dict): raise SpecError(f"An OpenAPI document is an object, not {type(oas).__name__}.")
     version = oas.get("openapi")
-    if "swagger" in oas: raise SpecError(f"#/swagger: this is Swagger {oas['swagger']}. Convert it to OpenAPI 3 first.")
+    if "swagger" in oas: raise SpecError(f"this is Swagger {oas['swagger']}. Convert it to OpenAPI 3 first.").under("swagger")
     if not str(version).startswith("3"):
-        raise SpecError(f"#/openapi: expected version 3.0 or 3.1, found {version!r}. Is it an OpenAPI document?")
-    if "paths" not in oas and not {"webhooks", "components"} & oas.keys(): raise SpecError("#/paths: the document has no operations.")
-    title = _dict(oas, "info", "#").get("title")
-    service = _Service(base_url, oas, service_name or (title if _is_text(title) else "api"), _dotted(fixup or generate_request))
-    try: return [service.tool(*found) for found in service.operations()]
-    except RecursionError: raise SpecError("#/paths: a schema is nested too deeply.") from None
+        raise SpecError(f"expected version 3.0 or 3.1, found {version!r}. Is it an OpenAPI document?").under("openapi")
+    if "paths" not in oas and not {"webhooks", "components"} & oas.keys(): raise SpecError("the document has no operations.").under("paths")
+    title = _dict(oas, "info").get("title")
+    try:
+        with _uncollected(): return _Service(base_url, oas, service_name or (title if _is_text(title) else "api"), _dotted(fixup or generate_request)).tools()
+    except RecursionError: raise SpecError("a schema is nested too deeply.").under("paths") from None
 
 # %% ../../nbs/core/oas_to_schema.ipynb #6a4d7bb3
 _credentials: dict[str, Any] = {}
@@ -555,10 +732,77 @@ def _matrix(name, value, parts, explode):
 
 def _fill_path(url, values, encoding):
     "`url` with its placeholders filled in."
-    missing = [name for name in re.findall(r"{([^{}]+)}", urlsplit(url).path) if values.get(name) is None]
+    missing = [name for name in _PLACEHOLDER.findall(urlsplit(url).path) if values.get(name) is None]
     if missing: raise SpecError(f"path parameter {', '.join(map(repr, missing))} is missing.")
     written = {name: _path_value(name, value, *encoding.get(f"path.{name}", ())) for name, value in values.items() if value is not None}
-    return re.sub(r"{([^{}]+)}", lambda match: written.get(match[1], match[0]), url)
+    return _PLACEHOLDER.sub(lambda match: written.get(match[1], match[0]), url)
+
+# %% ../../nbs/core/oas_to_schema.ipynb #16e111b1
+_steps_left: ContextVar = ContextVar("llmcam_steps_left")
+
+@lru_cache(maxsize=1)
+def _validator_class():
+    from jsonschema import Draft202012Validator, validators
+    def ref(validator, target, instance, schema):
+        left = _steps_left.get()
+        left[0] -= 1
+        if left[0] < 0: raise RecursionError("more references than anybody follows")
+        yield from Draft202012Validator.VALIDATORS["$ref"](validator, target, instance, schema)
+    def others(validator, wanted, instance, schema):
+        if "patternProperties" in schema: return
+        yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, wanted, instance, schema)
+    unchecked = ("pattern", "patternProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "uniqueItems")
+    return validators.extend(Draft202012Validator, {"$ref": ref, "additionalProperties": others, **{word: lambda *args: () for word in unchecked}})
+
+# %% ../../nbs/core/oas_to_schema.ipynb #59074e42
+_NOTHING = object()
+
+def _second_tries(value, choices):
+    "What a model may have meant by `value`."
+    if value is None: yield _NOTHING
+    if isinstance(value, str):
+        try: yield json.loads(value)
+        except (ValueError, RecursionError): pass
+        yield value.strip()
+        yield from (choice for choice in choices if isinstance(choice, str) and choice.lower() == value.strip().lower())
+        if "," in value: yield [part.strip() for part in value.split(",")]
+    elif isinstance(value, (bool, int, float)): yield json.dumps(value)
+    if isinstance(value, float) and value.is_integer(): yield int(value)
+    if not isinstance(value, (list, dict)): yield [value]
+
+def _at(whole, path):
+    for step in path: whole = whole[step]
+    return whole
+
+def _mended(arguments, error, validator):
+    "Put right in `arguments` what `error` complains of, if it can be done."
+    path, schema = list(error.absolute_path), error.schema if isinstance(error.schema, dict) else {}
+    if not path: return False
+    owner = _at(arguments, path[:-1])
+    for meant in _second_tries(error.instance, schema.get("enum") or ()):
+        if meant is _NOTHING and isinstance(owner, dict): del owner[path[-1]]; return True
+        if meant is not _NOTHING and validator.evolve(schema=schema).is_valid(meant): owner[path[-1]] = meant; return True
+    return False
+
+# %% ../../nbs/core/oas_to_schema.ipynb #bdbab57b
+def _wrong(error):
+    "What a model is told about one argument."
+    where, shown = ".".join(map(str, error.absolute_path)) or "arguments", json.dumps(error.schema, default=str)
+    if error.validator == "required": return f"{where}: {error.message.replace('is a required property', 'is missing')}"
+    if error.validator in ("anyOf", "oneOf", "allOf", "not") or len(shown) > 300: shown = shown[:300] + " ..." * (len(shown) > 300)
+    return f"{where}: {json.dumps(error.instance, default=str)[:80]} does not fit; expected {shown}"
+
+def _checked(arguments, schema):
+    "A copy of `arguments` that fits `schema`; raises `SpecError` that says what was expected."
+    _steps_left.set([20_000])
+    arguments, validator = deepcopy(arguments), _validator_class()(schema)
+    try:
+        for _ in range(20):
+            errors = list(islice(validator.iter_errors(arguments), 20))
+            if not errors: return arguments
+            if not [error for error in errors if _mended(arguments, error, validator)]: break
+    except RecursionError: return arguments  # a schema without end: the service shall judge
+    raise SpecError("; ".join(map(_wrong, errors[:3])))
 
 # %% ../../nbs/core/oas_to_schema.ipynb #7fab5e36
 def _open_file(name):
@@ -586,7 +830,7 @@ _TEXT = re.compile(r"text/|.*(xml|json|javascript|yaml)$|$")
 
 def _answer(reply):
     "What the model is told about a reply."
-    kind = reply.headers.get("content-type", "").split(";")[0].strip().lower()
+    kind = _kind(reply.headers.get("content-type", ""))
     try: found = reply.json() if reply.content else None
     except (ValueError, RecursionError): found = None
     binary = found is None and reply.content and not _TEXT.match(kind)
@@ -596,20 +840,55 @@ def _answer(reply):
     return found if found is not None else {"message": text or f"{said}."}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #617a7f0f
-def _sorted_out(url, path, query, accepted, rest):
-    "Arguments that a model put beside the groups, put where they belong; a query that the operation does not have is refused."
-    path = {**{name: rest[name] for name in re.findall(r"{([^{}]+)}", url) if name in rest}, **path}
-    query = {**{name: rest[name] for name in accepted or () if name in rest}, **query}
-    unknown = [name for name in query if accepted is not None and name not in accepted]
-    if unknown: raise SpecError(f"there is no query parameter {', '.join(map(repr, unknown))}; there are: {', '.join(accepted) or 'none'}.")
-    return path, query
+def _spellings(known):
+    "The ways in which the credentials in `known` may come back."
+    sent = [value for place in known.values() for value in place.values()]
+    words = {word for value in sent for word in (value, *value.split(" ")[1:]) if len(word) > 3}
+    words |= {b64decode(word).decode("utf-8", "replace").partition(":")[2] for value in sent if value.startswith("Basic ") for word in value.split()[1:]}
+    return sorted({spelt for word in words if word for spelt in (word, quote(word, safe=""), json.dumps(word)[1:-1])}, key=len, reverse=True)
 
+def _blotted(value, spellings):
+    "`value`, text or bytes, without secrets."
+    for word in spellings:
+        value = value.replace(word.encode(), b"[secret]") if isinstance(value, bytes) else value.replace(word, "[secret]")
+    return value
+
+# %% ../../nbs/core/oas_to_schema.ipynb #89f15626
+def _group(place, value):
+    "A group of arguments; one that came as JSON text is read."
+    try: value = json.loads(value) if isinstance(value, str) and value.strip() else value
+    except ValueError: pass
+    if not value: return {}
+    if isinstance(value, dict): return {name: entry for name, entry in value.items() if entry is not None}
+    raise SpecError(f"{place} must be an object, such as {{\"name\": \"value\"}}, not {json.dumps(value, default=str)[:80]}.")
+
+def _sorted_out(url, groups, known, rest):
+    "`groups` of arguments with those that a model put beside them; what the operation does not have is refused."
+    for place, names in known.items():
+        if names is None: continue
+        groups[place] = {**{name: rest[name] for name in names if rest.get(name) is not None}, **groups[place]}
+        if unknown := [name for name in groups[place] if name not in names]:
+            raise SpecError(f"there is no {place} parameter {', '.join(map(repr, unknown))}; there are: {', '.join(names) or 'none'}.")
+    return groups
+
+def _arguments(url, path, query, header, body, accepted, request, rest):
+    "The arguments in their groups, checked against the schema of the operation where that is known."
+    properties = request.get("schema", {}).get("properties", {})
+    names = lambda place: list(properties.get(place, {}).get("properties", ())) if "schema" in request else None
+    known = {"path": _PLACEHOLDER.findall(url), "query": accepted, "header": names("header")}
+    groups = {"path": _group("path", path), "query": _group("query", query), "header": _group("header", header)}
+    groups = _sorted_out(url, groups, known, rest)
+    if "schema" not in request: return {**groups, "body": body}
+    given = {place: group for place, group in groups.items() if place in properties}
+    if "body" in properties and (body not in ({}, None) or "body" in request["schema"].get("required", ())): given["body"] = {} if body is None else body
+    return {**groups, "body": body, **_checked(given, request["schema"])}
+
+# %% ../../nbs/core/oas_to_schema.ipynb #f4d4c79c
 def _headers(header, cookies, known):
     "Headers of the request: parameters, cookies among them, and credentials."
-    given = {name: value for name, value in (header or {}).items() if value is not None}
     text = lambda value: ",".join(map(_scalar, value)) if isinstance(value, list) else _scalar(value)
-    plain = {name: text(value) for name, value in given.items() if name not in cookies}
-    jar = {**{name: value for name, value in given.items() if name in cookies}, **known["cookie"]}
+    plain = {name: text(value) for name, value in header.items() if name not in cookies}
+    jar = {**{name: value for name, value in header.items() if name in cookies}, **known["cookie"]}
     return {**plain, **known["header"], **({"Cookie": "; ".join(f"{name}={_escape(value)}" for name, value in jar.items())} if jar else {})}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1be13acc
@@ -621,8 +900,21 @@ def _host_gate(url, trusted):
     return gate(trusting(policy, f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"))
 
 # %% ../../nbs/core/oas_to_schema.ipynb #47b618ca
+_BOOKS = ("module", "service", "level", "untrusted", "tags", "known_as", "operation", "activation")  # metadata that is no argument
 _LIMITS = {"timeout": 30, "max_bytes": 4 * 2**20}  # what `fetch` is given unless told otherwise
 
+def _request(url, method, groups, request, known):
+    "What `fetch` is to be called with."
+    encoding = request.get("encoding", {})
+    target = _fill_path(url, groups["path"], encoding)
+    asked = _query_string({**groups["query"], **known["query"]}, encoding, "query")
+    sent = _body_parts(groups["body"], request.get("body_type"), encoding, request.get("files", []), method.lower())
+    headers = {**_headers(groups["header"], request.get("cookies", ()), known), **sent.pop("headers", {})}
+    if asked: target += ("&" if "?" in target else "?") + asked
+    return {"url": target, "method": method, "headers": headers, "same_host": True, **sent, **_LIMITS, **request.get("limits", {})}
+
+# %% ../../nbs/core/oas_to_schema.ipynb #83b4263a
+@tool_level("network", untrusted=True)
 def generate_request(
     function_name: str,           # Name of the tool, for messages
     url: str,                     # Address with `{placeholders}`
@@ -634,16 +926,18 @@ def generate_request(
     *,
     header: dict = {},            # Values of header and cookie parameters
     trusted: bool = False,        # A person added this service
-    request: dict = {},           # How to write it, as `api_schema` noted: body_type, encoding, cookies, files, security; `limits` for `fetch`
+    request: dict = {},           # What `api_schema` noted: schema, body_type, encoding, cookies, files, security; `limits` for `fetch`
     **kwargs,                     # Arguments outside the groups, and metadata of no use here
 ) -> Any:                         # JSON of the answer, or `{"message": text}`
     "Make the HTTP request of a tool call. What goes wrong is told in a message and never raised."
+    spellings = []
     try:
-        path, query = _sorted_out(url, path or {}, query or {}, accepted_queries, kwargs)
-        known, encoding = _identify(url, request.get("security")), request.get("encoding", {})
-        target, asked = _fill_path(url, path, encoding), _query_string({**query, **known["query"]}, encoding, "query")
-        sent = _body_parts(body, request.get("body_type"), encoding, request.get("files", []), method.lower())
-        headers = {**_headers(header, request.get("cookies", ()), known), **sent.pop("headers", {})}
-        if asked: target += ("&" if "?" in target else "?") + asked
-        with _host_gate(url, trusted): return _answer(fetch(target, method, headers=headers, **sent, **{**_LIMITS, **request.get("limits", {})}))
-    except (NetError, PolicyError, TypeError, ValueError, AttributeError) as e: return {"message": f"{function_name} could not be called: {e}"}
+        beside = {name: value for name, value in kwargs.items() if name not in _BOOKS}
+        groups = _arguments(url, path, query, header, body, accepted_queries, request, beside)
+        known = _identify(url, request.get("security"))
+        spellings = _spellings(known)
+        with _host_gate(url, trusted): reply = fetch(**_request(url, method, groups, request, known))
+        reply.content = _blotted(reply.content, spellings)
+        return _answer(reply)
+    except (NetError, PolicyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        return {"message": _blotted(f"{function_name} could not be called: {e}", spellings)}

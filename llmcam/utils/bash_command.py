@@ -6,12 +6,14 @@
 __all__ = ['sandbox_works', 'execute_bash_command']
 
 # %% ../../nbs/utils/bash_command.ipynb #66968916
-import os, selectors, shlex, shutil, signal, subprocess, time
+import os, selectors, shlex, shutil, signal, stat, subprocess, sys, time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..core.policy import PolicyError, current_policy, data_dir
+from ..core.policy import PolicyError, current_policy, data_dir, tool_level
 
 # %% ../../nbs/utils/bash_command.ipynb #da75df6b
 @dataclass
@@ -34,41 +36,46 @@ class _Output:
         return (self.head + gap + self.tail).decode(errors="replace")
 
 # %% ../../nbs/utils/bash_command.ipynb #bf868a06
-def _kill(process):
-    "Kill `process` and everything in its process group."
-    try: os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError: pass
-    process.wait()
-
-# %% ../../nbs/utils/bash_command.ipynb #7c177814
-def _read(process, output, deadline):
-    "Read until the output ends, or the process has ended and is silent. False when the deadline came first."
+def _read(process, output, deadline, too_much):
+    "Read until the output ends, or the process has ended and is silent. Why it must end, if it must."
     with selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if ready.select(min(left, 0.1)):
+        checked = 0.0
+        while (now := time.monotonic()) < deadline:
+            if now - checked > .05 and (why := too_much(process.pid)): return why
+            elif now - checked > .05: checked = now
+            if ready.select(min(deadline - now, 0.05)):
                 chunk = os.read(process.stdout.fileno(), 65536)
-                if not chunk: return True
+                if not chunk: return None
                 output.add(chunk)
-            elif process.poll() is not None: return True
-    return False
+            elif process.poll() is not None: return None
+    return _LATE
+
+# %% ../../nbs/utils/bash_command.ipynb #7c177814
+_LATE = "it did not end in time"
+
+def _kill(process, politely):
+    "End `process`: by asking it, where it tidies up after its children, and then by force, with its whole group."
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        if politely: process.terminate(); process.wait(5)
+    with suppress(ProcessLookupError): os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 # %% ../../nbs/utils/bash_command.ipynb #2e8a646c
-def _run(argv, timeout, limit, **kwargs):
+def _run(argv, timeout, limit, too_much: Callable = lambda pid: None, politely=False, **kwargs):
     "Run `argv`; give what it wrote and how it ended as one text."
     output, deadline = _Output(limit), time.monotonic() + timeout
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           start_new_session=True, **kwargs) as process:
         try:
-            if not _read(process, output, deadline): raise subprocess.TimeoutExpired(argv, timeout)
-            process.wait(max(0.01, deadline - time.monotonic()))
-            end = f"exit code {process.returncode}" if process.returncode else ""
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            end = f"killed: it did not end within {timeout:g} s"
+            why = _read(process, output, deadline, too_much)
+            if not why:
+                try: process.wait(max(0.01, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired: why = _LATE
         finally:
-            if process.poll() is None: _kill(process)
-    return _worded(str(output), end)
+            if process.poll() is None: _kill(process, politely)
+    why = f"it did not end within {timeout:g} s" if why is _LATE else why
+    return _worded(str(output), f"killed: {why}" if why else f"exit code {process.returncode}" if process.returncode else "")
 
 # %% ../../nbs/utils/bash_command.ipynb #c8e5f27c
 def _worded(text, end):
@@ -76,7 +83,34 @@ def _worded(text, end):
     return f"{text.rstrip()}\n[{end}]".lstrip()
 
 # %% ../../nbs/utils/bash_command.ipynb #69556e49
-_LIMITS = {"-v": 2**20, "-f": 2**18, "-u": 256, "-n": 256, "-c": 0}  # KiB of memory, KiB of a file, processes, open files, core dumps
+_KEEPER = """
+import ctypes, os, signal, subprocess, sys
+prctl = ctypes.CDLL(None).prctl
+prctl(36, 1, 0, 0, 0)               # PR_SET_CHILD_SUBREAPER: orphans become our children
+prctl(1, signal.SIGTERM, 0, 0, 0)   # PR_SET_PDEATHSIG: we go when our parent does
+def end(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        while True:
+            with open(f"/proc/self/task/{os.getpid()}/children") as children:
+                for pid in children.read().split(): os.kill(int(pid), signal.SIGKILL)
+            os.wait()
+    except ChildProcessError: os._exit(code % 256 if code >= 0 else 128 - code)
+code = -15
+signal.signal(signal.SIGTERM, end)
+code = subprocess.Popen(sys.argv[1:], start_new_session=True).wait()
+end()
+"""
+
+def _kept(argv):
+    "`argv` below a keeper, where the system has what one needs."
+    return [sys.executable, "-I", "-S", "-c", _KEEPER, *argv] if sys.platform == "linux" and sys.executable else argv
+
+def _on_host(command, timeout, limit):
+    return _run(_kept([shutil.which("bash") or "/bin/sh", "-c", command]), timeout, limit, politely=True)
+
+# %% ../../nbs/utils/bash_command.ipynb #3c62eb6a
+_LIMITS = {"-v": 2**20, "-f": 2**18, "-u": 4096, "-n": 256, "-c": 0}  # KiB of memory, KiB of a file, processes, open files, core dumps
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/etc/passwd", "/etc/group")
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
 
@@ -85,7 +119,7 @@ def _limited(command):
     limits = "; ".join(f"ulimit {flag} {value} 2>/dev/null" for flag, value in _LIMITS.items())
     return f"{limits}\nexec bash -c {shlex.quote(command)}"
 
-# %% ../../nbs/utils/bash_command.ipynb #58ae3f92
+# %% ../../nbs/utils/bash_command.ipynb #6a626fe9
 def _scratch(path): return ["--size", str(64 * 2**20), "--tmpfs", path]
 
 def _bwrap(command, folder):
@@ -93,10 +127,44 @@ def _bwrap(command, folder):
     here = Path.cwd() if folder.is_relative_to(Path.cwd()) else folder
     system = [part for path in _SYSTEM if os.path.lexists(path) for part in ("--ro-bind", os.path.realpath(path), path)]
     env = [part for name, value in _ENV.items() for part in ("--setenv", name, value)]
-    return [shutil.which("bwrap"), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system,
-            "--proc", "/proc", "--dev", "/dev", *_scratch("/dev/shm"), "--remount-ro", "/dev", *_scratch("/tmp"),
+    return [shutil.which("bwrap"), "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--disable-userns",
+            "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system,
+            "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *_scratch("/dev/shm"), "--remount-ro", "/dev", *_scratch("/tmp"),
             "--dir", str(here), "--bind", str(folder), str(folder), "--remount-ro", "/",
             "--chdir", str(here), "--clearenv", *env, "bash", "-c", _limited(command)]
+
+# %% ../../nbs/utils/bash_command.ipynb #85af6ee2
+_TASKS, _MEMORY, _DISK, _FILES = 256, 2**30, 2**29, 20_000  # threads and processes, bytes, bytes, files
+
+def _family(pid, most=_TASKS):
+    "`pid` and what descends from it, and the number of their threads; no further than `most`."
+    family, waiting, threads = [], [pid], 0
+    while waiting and threads <= most:
+        family.append(parent := waiting.pop())
+        with suppress(OSError):
+            tasks = os.listdir(f"/proc/{parent}/task")
+            threads += len(tasks)
+            for task in tasks: waiting += map(int, Path(f"/proc/{parent}/task/{task}/children").read_text().split())
+    return family, threads
+
+def _held(pid):
+    "Bytes of memory that only `pid` has."
+    try: _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    except (OSError, ValueError): return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+# %% ../../nbs/utils/bash_command.ipynb #56c5146f
+def _limits_of(folder):
+    "A function that says what a sandbox which writes to `folder` has too much of."
+    before = os.statvfs(folder)
+    def too_much(pid):
+        family, threads = _family(pid)
+        if threads > _TASKS: return f"it started more than {_TASKS} processes"
+        if sum(map(_held, family)) > _MEMORY: return f"it took more than {_MEMORY >> 20} MiB of memory"
+        now = os.statvfs(folder)
+        if (before.f_bavail - now.f_bavail) * now.f_frsize > _DISK: return f"it wrote more than {_DISK >> 20} MiB"
+        if before.f_favail - now.f_favail > _FILES: return f"it made more than {_FILES:,} files"
+    return too_much
 
 # %% ../../nbs/utils/bash_command.ipynb #edd16b48
 @lru_cache
@@ -111,10 +179,17 @@ def _sandboxed(command, timeout, limit):
     if not sandbox_works():
         raise PolicyError("There is no working sandbox (bubblewrap) on this machine, so no command was run. "
                           "Use the other tools, or ask the person to install bubblewrap or to call llmcam.trust().")
-    return _run(_bwrap(command, data_dir().resolve()), timeout, limit, env={})
+    folder, begun = data_dir().resolve(), time.time()
+    try: return _run(_bwrap(command, folder), timeout, limit, _limits_of(folder), env={})
+    finally: _disarm(folder, begun)
 
-def _on_host(command, timeout, limit):
-    return _run([shutil.which("bash") or "/bin/sh", "-c", command], timeout, limit)
+def _disarm(folder, since):
+    "Take from the files that a command left behind the right to run as their owner, who is the person."
+    for where, _, names in os.walk(folder):
+        for path in (os.path.join(where, name) for name in names):
+            with suppress(OSError):
+                found = os.lstat(path)
+                if found.st_ctime >= since - 1 and stat.S_ISREG(found.st_mode) and found.st_mode & 0o6000: os.chmod(path, found.st_mode & 0o777)
 
 def _refused(command, timeout, limit):
     raise PolicyError("Shell commands are off here, so no command was run. Use the other tools instead.")
@@ -122,6 +197,7 @@ def _refused(command, timeout, limit):
 _SHELLS = {"off": _refused, "bwrap": _sandboxed, "host": _on_host}
 
 # %% ../../nbs/utils/bash_command.ipynb #c447028a
+@tool_level("exec", untrusted=True)
 def execute_bash_command(
     command: str,            # Bash command to run, for example `ls -l data | head`
     timeout: float = 30.0,   # Seconds after which it is killed, at most 600
@@ -130,5 +206,3 @@ def execute_bash_command(
     policy = current_policy()
     run = _SHELLS[policy.shell] if policy else _on_host
     return run(command, min(max(timeout, 0.1), 600.0), 20_000)
-
-execute_bash_command.tool_level = "exec"

@@ -4,32 +4,40 @@
 
 # %% auto #0
 __all__ = ['Frame', 'decode_image', 'camera_kind', 'PictureCamera', 'SnapshotCamera', 'StreamCamera', 'VideoCamera', 'UsbCamera',
-           'Camera', 'cameras', 'capture_frame', 'CameraError']
+           'Camera', 'cameras', 'open_camera', 'close_cameras', 'capture_frame', 'CameraError', 'AddressError',
+           'UnreachableError', 'AnswerError', 'DeadlineError', 'EndedError', 'PictureError', 'NotAPictureError',
+           'DamagedPictureError', 'TooLargeError', 'BlankPictureError', 'PictureSizeError']
 
 # %% ../../nbs/vision/camera.ipynb #91122096
 import io
+import math
+import random
 import re
 import struct
+import time
 import weakref
 import zlib
+from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock, Thread
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fastcore.basics import patch
 
 from ..core.net import NetError, check_url, fetch
-from ..core.policy import PolicyError, confine, current_policy, data_dir, gate, trusting
+from ..core.policy import PolicyError, confine, current_policy, data_dir, gate, tool_level, trusting
 from ..utils.file_manager import capture_path, safe_name, write_new
-from .stream import MAX_PIXELS, CameraError, StreamReader, _public, decoder, guarded_options
+from .stream import (AddressError, AnswerError, BlankPictureError, CameraError, DamagedPictureError, DeadlineError, EndedError, MAX_PIXELS,
+    NotAPictureError, PictureError, PictureSizeError, StreamReader, TooLargeError, UnreachableError, _fault, _public, decoder, guarded_options)
 
 # %% ../../nbs/vision/camera.ipynb #c30e9cd2
-_all_ = ["CameraError"]
+_all_ = ["CameraError", "AddressError", "UnreachableError", "AnswerError", "DeadlineError", "EndedError", "PictureError", "NotAPictureError",
+         "DamagedPictureError", "TooLargeError", "BlankPictureError", "PictureSizeError"]
 
 # %% ../../nbs/vision/camera.ipynb #b670e785
 def _utc_now(): return datetime.now(timezone.utc)
@@ -51,6 +59,9 @@ class Frame:
 
     @property
     def shape(self) -> tuple: return self.image.shape
+
+    @property
+    def key(self) -> tuple: return self.source, self.seq, self.time  # The same key, the same picture
 
     def __repr__(self):
         h, w = self.shape[:2]
@@ -145,13 +156,13 @@ def _pillow(content):
 
 def _opened(content):
     "The picture in `content`, none of it decoded yet, if it is small enough to be."
-    if not content: raise CameraError("is empty, not an image")
-    if re.match(rb"\s*(<|\{|\[)", content[:200].removeprefix(b"\xef\xbb\xbf")): raise CameraError(_not_an_image(content))
-    if not (make := _pillow(content)): raise CameraError(f"is not an image that can be read ({len(content):,} bytes)")
+    if not content: raise NotAPictureError("is empty, not an image")
+    if re.match(rb"\s*(<|\{|\[)", content[:200].removeprefix(b"\xef\xbb\xbf")): raise NotAPictureError(_not_an_image(content))
+    if not (make := _pillow(content)): raise NotAPictureError(f"is not an image that can be read ({len(content):,} bytes)")
     try: picture = make(io.BytesIO(content), "")
-    except Exception as e: raise CameraError(f"is a damaged image: {e}") from e  # Pillow's formats raise what they like
+    except Exception as e: raise DamagedPictureError(f"is a damaged image: {e}") from e  # Pillow's formats raise what they like
     if picture.width * picture.height <= MAX_PIXELS: return picture
-    raise CameraError(f"is {picture.width} x {picture.height} and has more than {MAX_PIXELS:,} pixels")
+    raise TooLargeError(f"is {picture.width} x {picture.height} and has more than {MAX_PIXELS:,} pixels")
 
 # %% ../../nbs/vision/camera.ipynb #5d974f7a
 def _not_an_image(content):
@@ -172,7 +183,7 @@ def decode_image(
 ) -> "np.ndarray":   # (height, width, 3), RGB, uint8, the right way up
     "Decode a picture completely, or raise `CameraError`."
     _opened(content)
-    if _is_cut_off(content): raise CameraError("is a JPEG that was cut off before its end")
+    if _is_cut_off(content): raise DamagedPictureError("is a JPEG that was cut off before its end")
     return decoder(content)
 
 # %% ../../nbs/vision/camera.ipynb #901cf361
@@ -216,8 +227,8 @@ _MAX_BYTES = 64 * 2**20
 
 def _read_file(path):
     path = Path(path)
-    if not path.is_file(): raise CameraError(f"{path} is no file. Give the path of a picture, or a camera's URI.")
-    if path.stat().st_size > _MAX_BYTES: raise CameraError(f"{path} is larger than {_MAX_BYTES >> 20} MiB")
+    if not path.is_file(): raise AddressError(f"{path} is no file. Give the path of a picture, or a camera's URI.")
+    if path.stat().st_size > _MAX_BYTES: raise TooLargeError(f"{path} is larger than {_MAX_BYTES >> 20} MiB")
     return path.read_bytes()
 
 # %% ../../nbs/vision/camera.ipynb #88e05026
@@ -225,7 +236,7 @@ def _load(path, **kwargs):
     content = _read_file(path)
     when, place, source = _provenance(path, content)
     try: image = decode_image(content)
-    except CameraError as e: raise CameraError(f"{Path(path).name} {e}") from e
+    except CameraError as e: raise type(e)(f"{Path(path).name} {e}") from e
     return Frame(image, source or str(path), place, when, path=Path(path), encoded=content, **kwargs)
 
 # %% ../../nbs/vision/camera.ipynb #532f642f
@@ -271,7 +282,7 @@ def _kind_name(uri):
     if scheme in ("http", "https") and scheme not in _kinds: return _http_kind(uri)
     if scheme in (None, "file"): return "video" if _VIDEO.search(uri) else "pictures"
     if scheme in _kinds: return scheme
-    raise CameraError(f"{scheme}: is no kind of camera. Use a file, a folder, http(s), rtsp, or one of {', '.join(sorted(_kinds))}.")
+    raise AddressError(f"{scheme}: is no kind of camera. Use a file, a folder, http(s), rtsp, or one of {', '.join(sorted(_kinds))}.")
 
 # %% ../../nbs/vision/camera.ipynb #72d44445
 def _check_address(uri):
@@ -281,7 +292,7 @@ def _check_address(uri):
     except ValueError: fine = False
     if fine: return
     shown = _public(re.sub(r"\s", "", uri))
-    raise CameraError(f"{shown} is no usable address. In a password write / as %2F, ? as %3F, # as %23, @ as %40 and a space as %20.")
+    raise AddressError(f"{shown} is no usable address. In a password write / as %2F, ? as %3F, # as %23, @ as %40 and a space as %20.")
 
 def _credentials(uri):
     "`uri` without user and password, and the two as a pair or `None`."
@@ -313,11 +324,13 @@ def _pictures(path):
 @camera_kind("pictures")
 class PictureCamera:
     "Pictures on disk, one after the other."
+    old_after = math.inf
+
     def __init__(self, uri, timeout): self.path, self.named, self.waiting = _local(uri), _is_named(uri), []
 
     def read(self):
         self.waiting = self.waiting or _pictures(self.path)
-        if not self.waiting: raise CameraError(f"{self.path} holds no pictures")
+        if not self.waiting: raise AddressError(f"{self.path} holds no pictures")
         path = self.waiting.pop(0)
         return _load(path if self.named else confine(path))
 
@@ -343,19 +356,26 @@ _ENDLESS = " If it is a stream that never ends, name it mjpeg:<address>."
 @camera_kind("snapshot")
 class SnapshotCamera:
     "An http(s) address that answers with one picture."
+    live = True
+
     def __init__(self, uri, timeout): self.uri, self.timeout, (self.url, self.auth) = uri, timeout, _credentials(uri)
 
     def read(self):
         try:
             with _vouched(self.uri, self.url): reply = fetch(self.url, auth=self.auth, timeout=self.timeout, max_bytes=_MAX_BYTES)
         except PolicyError: raise
-        except NetError as e: raise CameraError(f"{e}{_ENDLESS if re.search('did not answer|more than the', str(e)) else ''}") from e
-        if reply.status != 200: raise CameraError(f"{_public(self.url)} answered with status {reply.status}")
-        try: image = decode_image(reply.content)
-        except CameraError as e: raise CameraError(f"{_public(self.url)} {e}") from e
-        return Frame(image, _public(self.url), "", _modified(reply.headers) or _utc_now(), encoded=reply.content)
+        except NetError as e: raise _fault(f"{e}{_ENDLESS if re.search('did not answer|more than the', str(e)) else ''}", UnreachableError) from e
+        return _frame_from(reply, self.url, _public(self.url))
 
     def close(self): pass
+
+# %% ../../nbs/vision/camera.ipynb #0aa5bf3c
+def _frame_from(reply, url, source, place=""):
+    "The frame in an http reply."
+    if reply.status != 200: raise AnswerError(f"{_public(url)} answered with status {reply.status}")
+    try: image = decode_image(reply.content)
+    except CameraError as e: raise type(e)(f"{_public(url)} {e}") from e
+    return Frame(image, source, place, _modified(reply.headers) or _utc_now(), encoded=reply.content)
 
 # %% ../../nbs/vision/camera.ipynb #89e17ad4
 def _stream_options(uri, url, timeout):
@@ -366,12 +386,21 @@ def _stream_options(uri, url, timeout):
 # %% ../../nbs/vision/camera.ipynb #3a7ffc3a
 class _StreamCamera:
     "A video source that a child process reads; one with options is the choice of a model."
+    live = True
+
     def __init__(self, target, timeout, name, options=None):
+        self.timeout, self.n = timeout, 0
         self.reader = StreamReader(target, timeout, options, name, current_policy() if options else None)
 
-    def read(self):
-        image, when, _ = self.reader.read()
-        return image.copy(), datetime.fromtimestamp(when, timezone.utc), None  # the next caller gets the same array
+    @property
+    def ended(self): return not self.reader.close.alive
+
+    @property
+    def old_after(self): return max(self.reader.timeout, 2 * self.reader.box.gap)
+
+    def read(self, max_age=None):
+        image, when, self.n = self.reader.read(max_age, self.timeout)
+        return image, datetime.fromtimestamp(when, timezone.utc), None
 
     def close(self): self.reader.close()
 
@@ -387,9 +416,11 @@ class StreamCamera(_StreamCamera):
 @camera_kind("video")
 class VideoCamera(_StreamCamera):
     "A video file, looped as if it were live."
+    live, old_after = False, math.inf
+
     def __init__(self, uri, timeout):
         path = _local(uri)
-        if not path.is_file(): raise CameraError(f"{path} is no file")
+        if not path.is_file(): raise AddressError(f"{path} is no file")
         super().__init__(str(path), timeout, path.name, None if _is_named(uri) else guarded_options(str(path)))
 
 # %% ../../nbs/vision/camera.ipynb #9aaf2728
@@ -398,13 +429,13 @@ class UsbCamera(_StreamCamera):
     "A camera at this machine, by its number."
     def __init__(self, uri, timeout):
         number = uri.partition(":")[2] or "0"
-        if not number.isdigit(): raise CameraError(f"{uri}: give the number of the camera, as in usb:0")
+        if not number.isdigit(): raise AddressError(f"{uri}: give the number of the camera, as in usb:0")
         if not (_is_named(uri) or current_policy().allow_exec):
             raise PolicyError(f"{uri} is a camera at this machine, and only the person may turn it on: ToolPolicy(trusted=({uri!r},))")
         super().__init__(int(number), timeout, uri)
 
 # %% ../../nbs/vision/camera.ipynb #c0159a2d
-_open_cameras = weakref.WeakSet()
+_open_cameras, _open_lock = weakref.WeakSet(), Lock()
 
 def _kind_class(name):
     "The class of a kind, imported if its module was not needed before."
@@ -424,13 +455,16 @@ class Camera:
         uri: str | Path,          # Where the pictures come from
         place: str | None = None,  # What the camera looks at, if its frames should not say it themselves
         timeout: float = 5.0,      # Seconds that one frame may take
-        stale: float = 1800.0,     # Seconds after which a live camera's newest picture is old
+        stale: float = 1800.0,     # Seconds after which the newest picture is old; a stream's is after `timeout`
     ):
         self.uri, self.place, self.timeout, self.stale = str(uri), place, timeout, stale
         _check_address(self.uri)
         self.kind, self.source = _kind_name(self.uri), _public(self.uri)
         self.state, self.why, self.since, self.latest, self.seq = "new", "", _utc_now(), None, 0
-        self._reader, self._lock = None, Lock()
+        self.leases, self.asked, self._pool = 0, time.monotonic(), None
+        self._reader, self._lock, self._image = None, Lock(), None
+        self._size, self._odd, self._mark = None, None, None
+        self._failures, self._again, self._failure, self._seen = 0, 0.0, None, deque(maxlen=20)
 
     def __enter__(self): return self
     def __exit__(self, *args): self.close()
@@ -446,50 +480,222 @@ def _to(self: Camera, state, why=""):
     self.state, self.why = state, why
 
 @patch
-def close(self: Camera):
-    "Let the source go. Asking for a frame opens it again."
-    reader, self._reader = self._reader, None
+def _drop(self: Camera):
+    "Let the source go, and what was known of its pictures."
+    reader, self._reader, self._size, self._odd, self._mark = self._reader, None, None, None, None
     if reader is not None: reader.close()
-    _open_cameras.discard(self)
+    with _open_lock: _open_cameras.discard(self)
+
+@patch
+def close(self: Camera):
+    "Let the source go. Asking for a frame opens it again. A shared camera stays open while somebody else holds it."
+    if self._pool: return self._pool.release(self)
+    self._drop()
     self._to("closed")
 
 # %% ../../nbs/vision/camera.ipynb #dc110197
 @patch
-def _read(self: Camera):
+def _read(self: Camera, max_age, left):
     if self._reader is None: self._reader = _kind_class(self.kind)(self.uri, self.timeout)
-    _open_cameras.add(self)
-    got = self._reader.read()
+    with _open_lock: _open_cameras.add(self)
+    stream = isinstance(self._reader, _StreamCamera)
+    if hasattr(self._reader, "timeout"): self._reader.timeout = round(left, 2)
+    got = self._reader.read(max_age) if stream else self._reader.read()
     if isinstance(got, Frame): return got
     image, when, place = got
     return Frame(image, self.source, place or "", when or _utc_now())
 
 # %% ../../nbs/vision/camera.ipynb #696f0731
-@patch
-def frame(self: Camera) -> Frame:
-    "One frame, as fresh as the source has it; `CameraError` within the deadline if there is none."
-    if not self._lock.acquire(timeout=self.timeout): raise CameraError(f"{self.source} is busy with another reader")
-    try: found = self._read()
-    except PolicyError: self.close(); raise
-    except (OSError, CameraError) as e:
-        self.close(); self._to("offline", _public(str(e)))
-        raise CameraError(self.why if self.source in self.why else f"{self.source}: {self.why}") from e
-    finally: self._lock.release()
-    self.seq, self.latest = self.seq + 1, found
-    found.place, found.seq = self.place or found.place or _default_place(self.source), self.seq
-    old = found.age > self.stale and self.kind not in ("pictures", "video")
-    self._to("stale", f"its newest picture is {found.age / 60:.0f} min old") if old else self._to("online")
-    return found
+def _blank(image):
+    "What is wrong with a picture that is black, or partly the green of an empty decoder; an empty text if nothing is."
+    seen = image[::8, ::8].astype("int16")
+    if seen.mean() < 16 and seen.std() < 3: return "is black"
+    red, green, blue = seen[..., 0], seen[..., 1], seen[..., 2]
+    painted = (red < 12) & (blue < 12) & (green > 60) & (green < 165)
+    flat = painted.mean() > 0.25 and green[painted].std() < 4
+    return "is green where its decoder had nothing to show" if flat else ""
 
-# %% ../../nbs/vision/camera.ipynb #254a58a0
+@patch
+def _check(self: Camera, image):
+    "Raise what is wrong with a picture of the present."
+    if why := _blank(image): raise BlankPictureError(f"{self.source} {why}")
+    if self._size in (None, image.shape) or self._odd == image.shape: self._size, self._odd = image.shape, None; return
+    self._odd, (was, now) = image.shape, (f"{shape[1]}x{shape[0]}" for shape in (self._size, image.shape))
+    raise PictureSizeError(f"{self.source} changed its size from {was} to {now}")
+
+# %% ../../nbs/vision/camera.ipynb #aade0d96
+@patch
+def _stand_still(self: Camera, found):
+    "Give a picture that is the same as the last one the time of that one."
+    mark = zlib.crc32(found.encoded if found.encoded else found.image[::4].tobytes())
+    if mark == self._mark and self.latest: found.time = min(found.time, self.latest.time)
+    self._mark = mark
+
+@patch
+def _accept(self: Camera, found):
+    "Make `found` the latest frame."
+    self._image = found.image
+    if getattr(self._reader, "live", False): self._check(found.image); self._stand_still(found)
+    self.seq += 1
+    found.place, found.seq, self.latest = self.place or found.place or _default_place(self.source), self.seq, found
+    self._seen.append((time.monotonic(), getattr(self._reader, "n", self.seq)))
+
+# %% ../../nbs/vision/camera.ipynb #49ceb42a
+@patch
+def _judge(self: Camera):
+    "Online, or stale?"
+    age, limit = self.latest.age, getattr(self._reader, "old_after", self.stale)
+    if age <= limit: return self._to("online")
+    shown = f"{age / 60:.0f} min" if age >= 120 else f"{age:.0f} s"
+    self._to("stale", f"its newest picture is {shown} old")
+
+@patch(as_prop=True)
+def fps(self: Camera) -> float:  # Pictures a second that the source sends; 0 while that is not known
+    if len(self._seen) < 2: return 0.0
+    (start, first), (end, last) = self._seen[0], self._seen[-1]
+    return round(max(last - first, 0) / (end - start), 1) if end > start else 0.0
+
+# %% ../../nbs/vision/camera.ipynb #39cedd16
+@patch
+def _failed(self: Camera, e):
+    "Go offline because of `e`, and give the error that says so."
+    if not isinstance(e, PictureError) or getattr(self._reader, "ended", False): self._drop()
+    self._to("offline", _public(str(e)))
+    self._failures += 1
+    if getattr(_kind_class(self.kind), "live", False): self._again = time.monotonic() + min(0.05 * 2**self._failures, 2) * random.uniform(0.5, 1)
+    kind = type(e) if isinstance(e, CameraError) else type(_fault(str(e), UnreachableError))
+    self._failure = kind(self.why if self.source in self.why else f"{self.source}: {self.why}")
+    return self._failure
+
+@patch
+def _attempt(self: Camera, max_age, deadline):
+    "Ask the source once; when it has failed, not before it is due again, and for half of the time at the latest."
+    time.sleep(max(0, min(self._again - time.monotonic(), (deadline - time.monotonic()) / 2)))
+    try:
+        found = self._read(max_age, max(deadline - time.monotonic(), 0.05))
+        if found.image is not self._image: self._accept(found)
+    except PolicyError: self._drop(); self._to("closed"); raise
+    except (OSError, CameraError) as e: raise self._failed(e) from e
+    self._failures, self._again, self._failure = 0, 0.0, None
+    self._judge()
+
+# %% ../../nbs/vision/camera.ipynb #2b7fb254
+@patch
+def _is_younger(self: Camera, max_age): return max_age is not None and self._seen and time.monotonic() - self._seen[-1][0] < max_age
+
+@patch
+def frame(self: Camera,
+    max_age: float | None = None,  # Seconds: a frame that came no longer ago will do, even if the source has a newer one
+    timeout: float | None = None,  # Seconds that it may take, if not those of the camera
+) -> Frame:
+    "One frame, as fresh as the source has it; `CameraError` within the deadline if there is none."
+    self.asked, known, seconds = time.monotonic(), self._failure, timeout or self.timeout
+    if not self._lock.acquire(timeout=seconds): raise DeadlineError(f"{self.source} is busy with another reader")
+    try:
+        if self._failure is not known and self._failure: raise type(self._failure)(str(self._failure))
+        if not (self.state == "online" and self._is_younger(max_age)): self._attempt(max_age, self.asked + seconds)
+        found = self.latest
+    finally: self._lock.release()
+    return replace(found, image=found.image.copy())
+
+# %% ../../nbs/vision/camera.ipynb #e814c88e
+class _Cameras(list):
+    "Cameras that show themselves as a table."
+    def _repr_markdown_(self):
+        def row(c): return c.source, c.state, f"{c.since:%H:%M:%S}", c.why, c.fps or "", f"{c.latest.age:.1f} s" if c.latest else "", c.leases or ""
+        rows = [("camera", "state", "since (UTC)", "why", "frames/s", "age of newest", "leases"), ("---",) * 7, *map(row, self)]
+        return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows)
+
 def cameras() -> list:  # Open `Camera` objects
-    "The cameras that are open in this process."
-    return sorted(_open_cameras, key=lambda camera: camera.source)
+    "The cameras that are open in this process. In a notebook they show themselves as a table."
+    with _open_lock: return _Cameras(sorted(_open_cameras, key=lambda camera: camera.source))
+
+# %% ../../nbs/vision/camera.ipynb #7a6e5cfc
+def _reach(camera):
+    "What decides where a connection may lead: the policy in force, without its approver, and without its folder if no file is read."
+    policy = current_policy()
+    if policy is None: return None
+    return replace(policy, approve=None, **({} if camera.kind in ("video", "pictures") else {"data": None}))
+
+def _is_shared(camera):
+    cls = _kind_class(camera.kind)
+    return getattr(cls, "live", False) or issubclass(cls, _StreamCamera)
+
+# %% ../../nbs/vision/camera.ipynb #d8675cb7
+class _Pool:
+    "The cameras that are shared: `most` at once, each closed when nobody holds it for `idle` seconds, or asks it for twenty times as long."
+    def __init__(self, idle=30.0, most=64): self.idle, self.most, self.changed, self.cameras, self.keeper = idle, most, Condition(), {}, None
+
+    def lease(self, uri):
+        camera = Camera(uri)
+        if not _is_shared(camera): return camera
+        with self.changed:
+            key = camera.uri, _reach(camera)
+            if key not in self.cameras: self._make_room(); self.cameras[key], camera._pool = camera, self
+            camera = self.cameras[key]
+            camera.leases, camera.asked = camera.leases + 1, time.monotonic()
+            if not self.keeper: self.keeper = Thread(target=self._keep, daemon=True, name="llmcam-cameras"); self.keeper.start()
+            return camera
+
+    def release(self, camera):
+        with self.changed: camera.leases, camera.asked = max(0, camera.leases - 1), time.monotonic()
+
+# %% ../../nbs/vision/camera.ipynb #f0955f08
+@patch
+def _is_idle(self: _Pool, camera): return time.monotonic() - camera.asked > self.idle * (20 if camera.leases else 1)
+
+@patch
+def _make_room(self: _Pool):
+    "With the lock: let go of the camera that was asked longest ago, if there are too many."
+    free = sorted((c.asked, key) for key, c in self.cameras.items() if not c.leases) if len(self.cameras) >= self.most else ()
+    if len(self.cameras) >= self.most and not free: raise CameraError(f"{self.most} cameras are open, and all are in use. Close one of them.")
+    if free: self._forget(free[0][1])
+
+@patch
+def _forget(self: _Pool, key):
+    "With the lock: take a camera out of the pool, and close it."
+    camera = self.cameras.pop(key)
+    camera._pool = None
+    Thread(target=camera.close, daemon=True).start()  # it may be in the middle of a read
+
+# %% ../../nbs/vision/camera.ipynb #762b4c4f
+@patch
+def _keep(self: _Pool):
+    "Close what is idle until nothing is left; for a thread."
+    with self.changed:
+        while self.cameras:
+            for key, camera in list(self.cameras.items()):
+                if self._is_idle(camera): self._forget(key)
+            self.changed.wait(max(self.idle / 10, 0.05))
+        self.keeper = None
+
+@patch
+def close(self: _Pool):
+    "Close all, whoever holds them."
+    with self.changed:
+        for camera in self.cameras.values(): camera._pool = None; camera.close()
+        self.cameras.clear()
+        self.changed.notify_all()
+
+# %% ../../nbs/vision/camera.ipynb #f1cd1c0f
+_pool = _Pool()
+
+def open_camera(
+    uri: str | Path,  # Where the pictures come from
+) -> Camera:          # For a `with` block, or to `close`
+    "The camera at `uri`, shared with all others who have it open. Files and folders are nobody's but yours: each caller begins at the first picture."
+    return _pool.lease(uri)
+
+def close_cameras():
+    "Close all shared cameras now; who holds one may go on, and opens it again."
+    _pool.close()
 
 # %% ../../nbs/vision/camera.ipynb #763f2246
+@tool_level("network")
 def capture_frame(
     camera: str,  # Camera URI: sample:harbour, a file or folder, an http(s), rtsp or YouTube address, or digitraffic:<place>
 ) -> str:         # Path of the saved picture
     "Take one frame from a camera now, save it and return the path of the picture. Use it before looking at or counting what a camera sees."
-    with Camera(camera) as opened: frame = opened.frame()
+    with open_camera(camera) as opened: frame = opened.frame()
     kept = frame.path and frame.path.resolve().parent == data_dir().resolve()
     return str(frame.path if kept else frame.save())

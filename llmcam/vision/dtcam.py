@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from fastcore.basics import AttrDict
 
 from ..core.net import NetError, check_url, fetch
-from ..core.policy import PolicyError, current_policy, data_dir, gate, trusting
-from .camera import CameraError, Frame, _modified, _utc_now, decode_image
+from ..core.policy import PolicyError, current_policy, data_dir, gate, tool_level, trusting
+from .camera import AddressError, AnswerError, CameraError, Frame, UnreachableError, _fault, _frame_from, open_camera
 
 # %% ../../nbs/vision/dtcam.ipynb #e65d5520
 STATIONS = "https://tie.digitraffic.fi/api/weathercam/v1/stations"
@@ -90,7 +90,7 @@ def _listing(url, max_age=3600):
     try: reply = _get(url, headers={"If-None-Match": kept["etag"]} if stations and kept.get("etag") else {}).raise_for_status()
     except NetError as e:
         if stations: return stations
-        raise CameraError(f"No list of road cameras: {e}") from e
+        raise _fault(f"No list of road cameras: {e}", UnreachableError) from e
     if reply.status != 304: stations = _features(reply, url)
     _write_cache("stations", url, stations=stations, etag=reply.headers.get("etag") or kept.get("etag"))
     return stations
@@ -98,7 +98,7 @@ def _listing(url, max_age=3600):
 # %% ../../nbs/vision/dtcam.ipynb #124c64f8
 def _features(reply, url):
     try: return [_brief(feature) for feature in reply.json()["features"]]
-    except (ValueError, KeyError, TypeError) as e: raise CameraError(f"{url} is no list of weather cameras: {e!r}") from e
+    except (ValueError, KeyError, TypeError) as e: raise AnswerError(f"{url} is no list of weather cameras: {e!r}") from e
 
 # %% ../../nbs/vision/dtcam.ipynb #212850b4
 def _plain(text):
@@ -138,12 +138,12 @@ def _views(document, base):
 # %% ../../nbs/vision/dtcam.ipynb #a8f4b006
 def _station_views(id, base, timeout=10.0):
     "The presets of the station `id`, from the network."
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,20}", id): raise CameraError(f"{id!r} is no station. Stations look like C01520.")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,20}", id): raise AddressError(f"{id!r} is no station. Stations look like C01520.")
     try: reply = _get(f"{base}/{id}", timeout=timeout)
-    except NetError as e: raise CameraError(f"Station {id} cannot be asked: {e}") from e
-    if reply.status != 200: raise CameraError(f"Station {id} is not known ({reply.status}). Search with camera_address_book.")
+    except NetError as e: raise _fault(f"Station {id} cannot be asked: {e}", UnreachableError) from e
+    if reply.status != 200: raise AnswerError(f"Station {id} is not known ({reply.status}). Search with camera_address_book.")
     try: return _views(reply.json(), base)
-    except (ValueError, KeyError, TypeError, AttributeError) as e: raise CameraError(f"The document of station {id} cannot be read: {e!r}") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e: raise AnswerError(f"The document of station {id} cannot be read: {e!r}") from e
 
 # %% ../../nbs/vision/dtcam.ipynb #d323608c
 _ID = re.compile(r"(C\d{5})(\d{2})?", re.I)  # of a station, and of a preset
@@ -173,7 +173,7 @@ def _build(base):
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="llmcam-roads") as pool:
         found = list(pool.map(lambda id, context: context.run(_try_views, id, base), ids, [copy_context() for _ in ids]))
     book = [view for views in found for view in views or ()]
-    if not book: raise CameraError(f"None of the {len(ids)} stations at {base} answered.")
+    if not book: raise AnswerError(f"None of the {len(ids)} stations at {base} answered.")
     _write_cache("book", base, book=book, missing=[id for id, views in zip(ids, found) if views is None])
     return book
 
@@ -194,6 +194,7 @@ def _preset_text(p): return f"{p.place} {p.municipality} {p.province} {p.name} {
 def _entry(p): return {"camera": f"digitraffic:{p.id}", "place": p.place, "view": p.name, "municipality": p.municipality, "province": p.province}
 
 # %% ../../nbs/vision/dtcam.ipynb #714ea6ab
+@tool_level("network")
 def camera_address_book(
     stations_url: str = STATIONS,  # Address of the list of stations; leave it as it is for Finland
     update: bool = False,          # True to ask all stations again instead of using the kept book
@@ -221,28 +222,23 @@ def find_preset(
         chosen = [view for view in views if view.id == text.upper()] or ([] if found[2] else views)
     elif near := stations(text, base): chosen = _station_views(near[0].id, base)
     else: chosen = _search(text, address_book(base), _preset_text)
-    if not chosen: raise CameraError(f"No road camera for {text!r}. Search with camera_address_book(search=...).")
+    if not chosen: raise AddressError(f"No road camera for {text!r}. Search with camera_address_book(search=...).")
     return chosen[0]
 
 # %% ../../nbs/vision/dtcam.ipynb #ef526014
-def _picture(url, timeout):
-    "The reply with the picture at `url`."
-    try: reply = _get(url, timeout, tries=1)
-    except PolicyError: raise
-    except NetError as e: raise CameraError(str(e)) from e
-    if reply.status != 200: raise CameraError(f"{url} answered with status {reply.status}")
-    return reply
-
 class RoadCamera:
     "The newest picture of one road camera: `digitraffic:<preset, station or words>`."
+    live = True
+
     def __init__(self, uri, timeout, preset=None):
         self.preset, self.timeout = preset or find_preset(uri.partition(":")[2]), timeout
 
     def read(self):
-        p, reply = self.preset, _picture(self.preset.url, self.timeout)
-        try: image = decode_image(reply.content)
-        except CameraError as e: raise CameraError(f"{p.url} {e}") from e
-        return Frame(image, f"digitraffic:{p.id}", f"{p.place} {p.name}", _modified(reply.headers) or _utc_now(), encoded=reply.content)
+        p = self.preset
+        try: reply = _get(p.url, self.timeout, tries=1)
+        except PolicyError: raise
+        except NetError as e: raise _fault(str(e), UnreachableError) from e
+        return _frame_from(reply, p.url, f"digitraffic:{p.id}", f"{p.place} {p.name}")
 
     def close(self): pass
 
@@ -254,6 +250,7 @@ def capture(
     "Save the newest picture of a road camera."
     return RoadCamera("digitraffic:", timeout, find_preset(preset)).read().save()
 
+@tool_level("network")
 def cap(
     key: str = "Porvoo",  # Town, road, direction, station or preset, such as "Espoo", "tie 4 Ouluun" or C0152001
 ) -> str:                 # Path of the saved picture

@@ -835,6 +835,8 @@ def _options(uri):
 # %% ../../nbs/vision/sample.ipynb #baa3acd7
 class SampleCamera:
     "The harbour as a camera."
+    old_after = math.inf  # a moment that somebody chose is never old
+
     def __init__(
         self,
         uri: str = "sample:harbour",  # With `?t=30` for a fixed moment, `?seed=7` for another harbour

@@ -23,8 +23,9 @@ from urllib.parse import parse_qs, urlsplit
 from fastcore.basics import patch
 
 from ..core.net import NetError, check_url, fetch
-from ..core.policy import current_policy, gate, trusting
-from .camera import Camera, CameraError, Frame, _is_named, _public, _stream_options, _StreamCamera, _YOUTUBE
+from ..core.policy import current_policy, gate, tool_level, trusting
+from .camera import (AddressError, CameraError, DeadlineError, Frame, UnreachableError, open_camera, _is_named, _public, _stream_options,
+    _StreamCamera, _YOUTUBE)
 
 # %% ../../nbs/vision/ytlive.ipynb #50268137
 _YDL = {"quiet": True, "no_warnings": True, "noprogress": True, "skip_download": True, "noplaylist": True, "playlist_items": "1",
@@ -112,7 +113,7 @@ def _within(seconds, what, func, *args):
         except Exception as e: answer.put((None, e))
     Thread(target=work, daemon=True, name="llmcam-extract").start()
     try: found, error = answer.get(timeout=seconds)
-    except Empty: raise CameraError(f"{what} could not be resolved within {seconds:g} s.") from None
+    except Empty: raise DeadlineError(f"{what} could not be resolved within {seconds:g} s.") from None
     if error: raise error
     return found
 
@@ -157,8 +158,8 @@ class YouTubeCamera(_StreamCamera):
             url = _kept_stream_url(self.link, timeout)
             super().__init__(url, timeout, _public(self.link), _stream_options(self.link, url, timeout))
 
-    def read(self):
-        try: return super().read()
+    def read(self, max_age=None):
+        try: return super().read(max_age)
         except CameraError: _cache.pop(self.link, None); raise
 
 # %% ../../nbs/vision/ytlive.ipynb #270035d2
@@ -180,7 +181,9 @@ class YTLive:
 
     def frame(self) -> Frame:
         "One frame, not saved."
-        with Camera(self.uri, self.place, self.timeout) as camera: return camera.frame()
+        with open_camera(self.uri) as camera: found = camera.frame(timeout=self.timeout)
+        found.place = self.place or found.place
+        return found
 
     def __call__(self) -> Path:
         "Capture one frame and return the path of its file."
@@ -311,6 +314,7 @@ def _select(location):
     return next(((video, place) for pattern, video, place in _STREAMS if re.search(pattern, location or "", re.I)), (HELSINKI[-11:], "Helsinki"))
 
 # %% ../../nbs/vision/ytlive.ipynb #799c016e
+@tool_level("network")
 def select_youtube_live_url(
     location: str,              # What to see: Helsinki, Santa Claus Village, or a parking lot; anything else gives Helsinki
     provider: str = "YouTube",  # Who streams it; YouTube is the only one
@@ -319,6 +323,7 @@ def select_youtube_live_url(
     return f"https://www.youtube.com/watch?v={_select(location)[0]}"
 
 # %% ../../nbs/vision/ytlive.ipynb #86731eed
+@tool_level("network")
 def capture_youtube_live_frame(
     link: str | None = None,   # Link of the live stream; if left out, the stream that shows `place`, else Helsinki
     place: str | None = None,  # What the stream shows, such as Santa Claus Village; part of the file's name

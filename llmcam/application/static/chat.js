@@ -46,7 +46,8 @@
     }
     if (item.kind === "user") following = true;
     if (following && item.place === "log") toEnd();
-    if (item.kind === "noti" && !old) announce(fresh);
+    if ((item.kind === "noti" || item.kind === "ask") && !old) announce(fresh);
+    if (item.kind === "ask") fresh.since = performance.now();
   }
 
   function busy(on) {
@@ -61,7 +62,7 @@
   }
 
   function announce(noti) {
-    if (!isSeen(noti)) toast($(".prose", noti)?.textContent.trim() ?? "", noti);
+    if (!isSeen(noti)) toast($(".prose, header", noti)?.textContent.trim() ?? "", noti);
     if (document.hidden) document.title = `(${++unread}) ${title}`;
   }
 
@@ -133,11 +134,20 @@
   }
   box.addEventListener("input", fit);
 
-  // -- clicks: example prompts, stopping a watch, pictures
+  // A question that has just moved under the pointer is not answered by a click that was meant for something else.
+  function answer(button) {
+    const card = button.closest(".ask");
+    if (performance.now() - (card.since ?? 0) < 700) return;
+    for (const each of card.querySelectorAll("button")) each.disabled = true;
+    post("/answer", { ask: button.dataset.ask, verdict: button.dataset.verdict });
+  }
+
+  // -- clicks: example prompts, watches, questions, pictures
   document.addEventListener("click", event => {
-    const prompt = event.target.closest("[data-prompt]"), stop = event.target.closest("[data-stop]"), shot = event.target.closest("[data-shot]");
+    const on = name => event.target.closest(`[data-${name}]`), prompt = on("prompt"), watch = on("watch"), shot = on("shot"), ask = on("ask");
     if (prompt) { panel(false); post("/chat", { text: prompt.dataset.prompt }); box.focus(); }
-    else if (stop) post("/stop", { watch: stop.dataset.stop });
+    else if (watch) post("/stop", { watch: watch.dataset.watch, do: watch.dataset.do });
+    else if (ask) answer(ask);
     else if (shot) {
       const large = $("#lightbox"), small = $("img", shot);
       $("img", large).src = small.src; $("img", large).alt = small.alt; $("p", large).textContent = small.alt;
