@@ -61,6 +61,20 @@ def harbour(segment=2, fps=25):
         yield stack.enter_context(http_server(partial(Handler, directory=folder))) + "/live.m3u8"
 
 
+def stations(count=780, delay=0.03):
+    "A service like Digitraffic's, which takes its time; gives the address of its list."
+    many = [(f"C{n:05}", *STATIONS[n % len(STATIONS)][1:]) for n in range(1, count + 1)]
+    return digitraffic_server(many, delay)
+
+
+@contextmanager
+def served(what):
+    "What `what` serves, from a process of its own."
+    with subprocess.Popen([sys.executable, __file__, "--serve", what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try: yield process.stdout.readline().strip()
+        finally: process.stdin.close()
+
+
 def ours(url, seconds):
     waits, ages, end = [], [], time.monotonic() + seconds
     with open_camera(url) as camera:
@@ -83,13 +97,13 @@ def once(url, seconds):
 
 
 def children():
-    "Seconds of processor time and MiB of the child processes of this one."
+    "Seconds of processor time, and MiB of memory (RSS), of the child processes that read cameras."
     seconds = pages = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try: name, fields = stat.read_text().rpartition(")")[::2]
         except OSError: continue
         fields = fields.split()
-        if int(fields[1]) != os.getpid() or "ffmpeg" in name: continue
+        if int(fields[1]) != os.getpid() or "--serve" in stat.with_name("cmdline").read_text(): continue
         seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"); pages += int(fields[21])
     return seconds, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -103,6 +117,7 @@ def spent(seconds, work=None):
 
 def sixteen(url, seconds, count=16):
     waits, ages = [], []
+    close_cameras()
     with ExitStack() as stack:
         cameras = [stack.enter_context(open_camera(f"{url}?{n}")) for n in range(count)]
         for camera in cameras: camera.frame(timeout=20)
@@ -123,17 +138,17 @@ def dead_server():
         except CameraError: return time.monotonic() - start
 
 
-def address_book(stations=780, delay=0.03, alone=40):
+def address_book(count=780, alone=40):
     "Seconds to build the book, and what it would take one by one."
     from llmcam.vision.dtcam import _station_views, address_book
-    many = [(f"C{n:05}", *STATIONS[n % len(STATIONS)][1:]) for n in range(1, stations + 1)]
-    with tempfile.TemporaryDirectory() as folder, digitraffic_server(many, delay) as (url, state):
+    with tempfile.TemporaryDirectory() as folder, served("stations") as url:
         os.environ["LLMCAM_DATA"] = folder
+        _station_views("C00001", url)
         start = time.perf_counter(); book = address_book(url, update=True); built = time.perf_counter() - start
-        assert len({p.station for p in book}) == stations and state["busiest"] <= 32, state
+        assert len({p.station for p in book}) == count
         start = time.perf_counter()
         for n in range(1, alone + 1): _station_views(f"C{n:05}", url)
-        return built, (time.perf_counter() - start) / alone * stations
+        return built, (time.perf_counter() - start) / alone * count
 
 
 def clocks():
@@ -152,12 +167,21 @@ def clocks():
 def middle(values, unit, scale=1.0, p=0.5): return f"{scale * statistics.quantiles(values, n=100)[round(100 * p) - 1]:.3g} {unit}"
 
 
+def serve(what):
+    "Serve until the input ends."
+    with {"harbour": harbour, "stations": stations}[what]() as found:
+        print(found if isinstance(found, str) else found[0], flush=True)
+        sys.stdin.read()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="a minute for each of the parts that are sampled")
-    seconds = 60 if parser.parse_args().full else 8
-    rows = []
-    with harbour() as url:
+    parser.add_argument("--serve", choices=("harbour", "stations"), help=argparse.SUPPRESS)
+    given, rows = parser.parse_args(), []
+    if given.serve: return serve(given.serve)
+    seconds = 60 if given.full else 8
+    with served("harbour") as url:
         theirs, mine = once(url, seconds), ours(url, seconds)
         rows += [("live HLS: one frame, p50", middle(mine[0], "ms", 1000), middle(theirs[0], "ms", 1000), ""),
                  ("live HLS: one frame, p95", middle(mine[0], "ms", 1000, 0.95), middle(theirs[0], "ms", 1000, 0.95), "<= 5 ms"),

@@ -109,7 +109,7 @@ def snapshot_server(picture=None, stop=None):
 
         def do_bomb(self):
             out = io.BytesIO()
-            Image.new("1", (20_000, 20_000)).save(out, "PNG")
+            Image.new("1", (8_000, 8_000)).save(out, "PNG")
             self.image(out.getvalue())
 
     with http_server(Handler) as url:
@@ -247,6 +247,9 @@ def closed_port():
 def rtsp_server(size=(320, 180)):
     "A live camera of GStreamer's RTSP server; gives its URL and its process, or `None` where the server is not installed."
     command = ["/usr/bin/python3", str(Path(__file__).with_name("rtsp_server.py")), *map(str, size)]
+    if not Path(command[0]).exists():
+        yield None, None
+        return
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         port = process.stdout.readline().strip()
         try: yield (f"rtsp://127.0.0.1:{port}/1" if port else None), process

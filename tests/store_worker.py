@@ -1,7 +1,6 @@
 "Programs that the tests of the stores run in processes of their own, and kill."
 import os, sys, threading, time
 
-from llmcam.application.session import SessionManager
 from llmcam.application.session_store import open_store
 from llmcam.core.fc import form_msg
 
@@ -19,14 +18,24 @@ class Echo:
         return {"choices": [{"message": {"content": f"re {asked}"}, "finish_reason": "stop"}]}
 
 
-def append(url, session_id):
-    "Append for ever; say each number when it is safe."
-    store = open_store(url)
-    while True: print(store.append(session_id, [form_msg("user", "x" * 100)]), flush=True)
+def commits(url, *session_ids):
+    "Commit turns for ever in several threads; say each when it is safe. Starts sooner than a manager."
+    store, lock, me = open_store(url), threading.Lock(), str(os.getpid())
+    def person(n):
+        k, id = 0, session_ids[n % len(session_ids)]
+        while True:
+            k += 1
+            text, call = f"{me}-{n}-{k}", {"id": f"call_{me}-{n}-{k}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+            while (held := store.begin(id, me, 1.0)) is None: time.sleep(0.005)
+            store.commit(id, held.fence, [form_msg("user", text), {"role": "assistant", "content": None, "tool_calls": [call]},
+                                          form_msg("tool", "{}", call["id"]), form_msg("assistant", f"re {text}")], None, {})
+            with lock: print(text, flush=True)
+    for n in range(4): threading.Thread(target=person, args=(n,)).start()
 
 
 def turns(url, *session_ids):
     "Take turns for ever in several threads; say each answer when it is there."
+    from llmcam.application.session import SessionManager
     manager, lock = SessionManager([], store=url, client=Echo(), lease=1.0, wait=30.0), threading.Lock()
     def person(n):
         k = 0
@@ -40,9 +49,10 @@ def turns(url, *session_ids):
 
 def hang(url, session_id):
     "Begin a turn and never answer."
+    from llmcam.application.session import SessionManager
     manager = SessionManager([], store=url, client=Echo(3600.0), lease=1.0)
     threading.Timer(0.3, lambda: print("in turn", flush=True)).start()
     manager[session_id].chat("hello")
 
 
-if __name__ == "__main__": {"append": append, "turns": turns, "hang": hang}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__": {"commits": commits, "turns": turns, "hang": hang}[sys.argv[1]](*sys.argv[2:])

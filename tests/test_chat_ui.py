@@ -1,9 +1,9 @@
 "The chat page: what it refuses, and how it looks and works in a real browser."
 import json, re, threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from safety.helpers import answering, listen, serving, until
 
 from llmcam.application.chat_ui import (Feed, NoticeLine, Talk, camera_label, find_pictures, in_plain_words, make_app, name_cameras, picture_name,
     render_markdown)
@@ -25,16 +25,6 @@ HOSTILE = """Hello [fine](https://example.org) <script>window.hit = 1</script><i
 """
 
 
-@contextmanager
-def serving(client, tools=None, interval=.2, **settings):
-    "A chat page on a free port: its address, and its manager."
-    with SessionManager(tools, client=client, interval=interval, policy=ToolPolicy.web()) as manager, \
-            ChatServer(make_app(manager, **settings), port=0) as server: yield server.url, manager
-
-
-def answering(*replies): return serving(ScriptedModel(*replies), tools=[])
-
-
 # -- without a browser
 
 @pytest.fixture
@@ -49,21 +39,6 @@ def visit():
         return client
     yield open_page
     for client in clients: client.close()
-
-
-def listen(client, url, after=0):
-    "The socket of a page."
-    from websockets.sync.client import connect
-    feed = re.search(r'data-feed="([^"]+)"', client.get("/").text)[1]
-    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-    return connect(f"{url.replace('http', 'ws')}/events?feed={feed}&after={after}", origin=url, additional_headers={"cookie": cookie}, proxy=None)
-
-
-def until(socket, wanted, seconds=20):
-    "Items from the socket, up to the first that is `wanted`."
-    items = []
-    while not any(map(wanted, items)): items += json.loads(socket.recv(timeout=seconds))["items"]
-    return items
 
 
 def test_the_session_is_only_in_a_strict_cookie(visit):
@@ -82,7 +57,7 @@ def test_every_page_says_what_the_browser_may_load(visit):
         page = visit(url).get("/")
         policy = page.headers["content-security-policy"]
         assert "default-src 'self'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
-        assert not re.search(r"<script(?![^>]*src=\"/static/)|style=|\son\w+=|https?://", page.text), "nothing inline, nothing from elsewhere"
+        assert not re.search(r"<script(?![^>]*src=\"/static/)|style=|\son\w+=|(?:src|href|action)=\"(?!/|#)", page.text), "nothing inline, nothing from elsewhere"
 
 
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"host": "127.0.0.1.evil.example"}, {"host": "localhost.:5001"}, {"host": "127.0.0.1:5001:80"}, {"host": ""}])
@@ -148,7 +123,7 @@ def take_picture() -> str:
 
 
 def test_a_conversation_over_the_socket(visit):
-    with serving(ScriptedModel([("take_picture", {})], "Here: ![it](cap_1.jpg)"), tools=[function_schema(take_picture)]) as (url, _):
+    with serving(ScriptedModel([("take_picture", {})], "Here: ![it](cap_1.jpg)"), tools=[function_schema(take_picture, level="read")]) as (url, _):
         client = visit(url)
         with listen(client, url) as socket:
             client.post("/chat", data={"text": "Take <b>one</b>"})
@@ -165,7 +140,7 @@ def test_a_conversation_over_the_socket(visit):
 
 
 def test_pictures_are_served_to_their_conversation_only(visit):
-    with serving(ScriptedModel([("take_picture", {})], "Done."), tools=[function_schema(take_picture)]) as (url, _):
+    with serving(ScriptedModel([("take_picture", {})], "Done."), tools=[function_schema(take_picture, level="read")]) as (url, _):
         mine, other = visit(url), visit(url)
         with listen(mine, url) as socket:
             mine.post("/chat", data={"text": "Take one"})
@@ -316,7 +291,7 @@ def test_the_list_of_tools_has_what_the_policy_allows(visit):
         [session_id] = manager
         assert "execute_bash_command" not in {tool["function"]["name"] for tool in manager[session_id].tools}, "the model does not see it, either"
         assert "execute_bash_command" not in shown and "capture_frame" in shown and "<details open" not in shown
-        assert re.search(r"Notifications</h3>.*start_notification_stream.*stop_notification", shown, re.S)
+        assert re.search(r"Notifications</h3>.*start_watch.*start_notification_stream.*stop_notification", shown, re.S)
 
 
 def test_errors_do_not_tell_secrets(visit, caplog):
@@ -453,19 +428,23 @@ def test_ask_see_and_watch(tab, width, height):
         ask(page, "Capture sample:harbour?t=60, sample:harbour?t=140 and sample:harbour?t=220, and plot the cars")
         answered(page, 2)
         assert below(page) < 1 and page.locator(".shots.plot img").count() == 1
-        ask(page, "Notify me when there is at least 1 car on sample:harbour")
+        ask(page, "Notify me when there is at least 1 car on sample:harbour, every 2 seconds")
         page.wait_for_selector(".noti img", timeout=60_000)
-        assert "I am watching" in page.inner_text(".msg.model >> nth=2") and "started with ID" in page.text_content(".call:has-text('start_notification_stream')")
+        assert "I am watching" in page.inner_text(".msg.model >> nth=2") and "started: at least 1 car" in page.text_content(".call:has-text('start_watch')")
+        page.evaluate("document.querySelector('[data-do=pause]').click()")
+        page.wait_for_selector("#watches [data-do=resume]", state="attached")
+        page.evaluate("document.querySelector('[data-do=resume]').click()")
+        page.wait_for_selector("#watches [data-do=pause]", state="attached")
         assert below(page) < 1 and page.locator(".toast").count() == 0, "it is in sight, and said once"
         page.evaluate("document.querySelector('[data-do=stop]').click()")
         page.wait_for_selector("#watches .none", state="attached")
         [session_id] = manager
-        assert not any(stream.is_alive() for stream in manager[session_id].streams.values())
+        assert manager[session_id].watches.running == []
 
 
 def test_who_scrolls_away_is_left_there(tab):
     "New messages do not move the page of somebody who reads what came before; what is out of sight is announced, once."
-    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
         page = tab(url, viewport={"width": 1280, "height": 500})
         for number in range(1, 5): ask(page, "How many cars are there?"); answered(page, number)
         assert below(page) < 1
@@ -485,7 +464,7 @@ def test_who_scrolls_away_is_left_there(tab):
 
 
 def test_two_browsers_two_sessions(tab):
-    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
         one, two = tab(url), tab(url)
         ask(one, "Notify me when there are more than 3 cars")
         one.wait_for_selector(".noti")
@@ -496,7 +475,7 @@ def test_two_browsers_two_sessions(tab):
 
 
 def test_a_reload_and_a_second_tab_show_the_same(tab):
-    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
         page = tab(url)
         ask(page, "How many cars are there?")
         page.wait_for_selector(".msg.model")
@@ -508,7 +487,7 @@ def test_a_reload_and_a_second_tab_show_the_same(tab):
 
 
 def test_it_comes_back_after_a_lost_connection(tab):
-    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
         page = tab(url)
         page.context.set_offline(True)
         [session_id] = manager
@@ -523,7 +502,7 @@ def test_hostile_text_is_inert(tab):
     def speak(text: str) -> str:
         "Say it."
         return HOSTILE
-    with serving(ScriptedModel([("speak", {"text": HOSTILE})], HOSTILE), tools=[function_schema(speak)]) as (url, manager):
+    with serving(ScriptedModel([("speak", {"text": HOSTILE})], HOSTILE), tools=[function_schema(speak, level="read")]) as (url, manager):
         page = tab(url)
         ask(page, HOSTILE.replace("\n", " "))
         page.wait_for_selector(".msg.model")
@@ -555,7 +534,7 @@ def test_the_browser_would_refuse_a_script_that_got_in(browser):
 
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_it_fits_and_can_be_read(tab, width, scheme):
-    with serving(OfflineModel(), tools=[function_schema(count_cars)], cameras=("sample:harbour",)) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")], cameras=("sample:harbour",)) as (url, manager):
         page = tab(url, viewport={"width": width, "height": 800}, color_scheme=scheme)
         ask(page, "How many cars are there? " + "very" * 60)
         page.wait_for_selector(".msg.model")
@@ -566,7 +545,7 @@ def test_it_fits_and_can_be_read(tab, width, scheme):
 
 
 def test_the_keyboard_is_enough(tab):
-    with serving(OfflineModel(), tools=[function_schema(count_cars)]) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
         page = tab(url, viewport={"width": 390, "height": 800})
         page.focus("#open-panel"); page.keyboard.press("Enter")
         assert page.evaluate("document.querySelector('#side').contains(document.activeElement)")
@@ -590,11 +569,11 @@ def test_a_link_from_elsewhere_finds_the_conversation_again(visit):
 def test_attributes_hold_what_they_are_given():
     from html.parser import HTMLParser
     from fastcore.xml import to_xml
-    from llmcam.application.chat_ui import ActionButton, ChatMessage, NotiMessage, ToolCard
+    from llmcam.application.chat_ui import ActionButton, ChatMessage, NotiMessage, QuestionCard, ToolCard
     evil = """a"b'c><img src=x onerror=alert(1)>&amp;"""
     class Reader(HTMLParser):
         def handle_starttag(self, tag, attrs): seen.append((tag, dict(attrs)))
-    for element in (ActionButton(evil, evil), ToolCard(evil, {evil: evil}, evil, 1.0, pictures=[evil], key="k"), ToolCard(evil, evil, key="k"), ChatMessage(evil, True), NotiMessage(evil)):
+    for element in (ActionButton(evil, evil), QuestionCard(evil, {evil: evil}, evil, key=evil), ToolCard(evil, {evil: evil}, evil, 1.0, pictures=[evil], key="k"), ToolCard(evil, evil, key="k"), ChatMessage(evil, True), NotiMessage(evil)):
         seen = []
         Reader().feed(to_xml(element, indent=False))
         assert not any("onerror" in attrs or attrs.get("src") == "x" for _, attrs in seen)
@@ -616,7 +595,7 @@ def test_visitors_who_said_nothing_make_room():
 def test_a_conversation_that_was_left_makes_room():
     "The one that was left longest ago; none with a watch, an open page, or a visitor within the hour."
     from llmcam.application.chat_ui import Site
-    with SessionManager([function_schema(count_cars)], client=OfflineModel(), interval=30) as manager:
+    with SessionManager([function_schema(count_cars, level="read")], client=OfflineModel(), interval=30) as manager:
         site = Site(manager, most=4)
         talks = watching, open_page, old, recent = [site.begin() for _ in range(4)]
         for talk in talks: talk.run_turn("How many cars are there?"); talk.show(lambda key: NoticeLine("x", key=key), "user"); talk.touched -= 5000
@@ -624,3 +603,76 @@ def test_a_conversation_that_was_left_makes_room():
         recent.touched += 4000
         with open_page.feed.listening(lambda: None): site.begin()
         assert old.session is None and all(talk.session for talk in (watching, open_page, recent))
+
+
+# -- asking the person
+
+def act(text: str) -> str:
+    "Do something outside."
+    ACTED.append(text)
+    return "done"
+
+ACTED = []
+
+
+@pytest.mark.parametrize("verdict, wanted", [("allow", ["now"]), ("refuse", [])])
+def test_a_call_that_acts_is_asked_for(tab, verdict, wanted):
+    "The card shows the tool and its arguments; the call runs only when somebody allows it; a reload does not lose the question."
+    ACTED.clear()
+    with serving(ScriptedModel([("act", {"text": "now"})], "Done."), tools=[function_schema(act, level="write")]) as (url, manager):
+        page = tab(url)
+        ask(page, "Act")
+        page.wait_for_selector(".ask .choice")
+        assert "act" in page.inner_text(".ask") and '"text": "now"' in page.inner_text(".ask pre") and ACTED == []
+        page.reload(); page.wait_for_selector("#link[data-state=on]")
+        page.click(f".ask [data-verdict={verdict}]")
+        answered(page, 1)
+        assert ACTED == wanted and page.locator(".ask .choice").count() == 0 and page.locator(".ask .verdict").count() == 1
+
+
+def test_a_question_that_has_just_come_is_not_clicked_by_accident(tab):
+    ACTED.clear()
+    with serving(ScriptedModel([("act", {"text": "now"})], "Done."), tools=[function_schema(act, level="write")]) as (url, manager):
+        page = tab(url)
+        ask(page, "Act")
+        page.wait_for_selector(".ask .choice")
+        page.evaluate("document.querySelector('.ask').since = performance.now(); document.querySelector('[data-verdict=allow]').click()")
+        page.wait_for_timeout(200)
+        assert ACTED == [] and page.locator(".ask .choice").count() == 1
+        page.evaluate("document.querySelector('.ask').since = 0; document.querySelector('[data-verdict=refuse]').click()")
+        answered(page, 1)
+
+
+def test_silence_means_no():
+    "A question that nobody answers is refused in time; so is one that is too long to be judged."
+    ACTED.clear()
+    model = ScriptedModel([("act", {"text": "now"})], "One.", [("act", {"text": "x" * 30_000})], "Two.")
+    with SessionManager([function_schema(act, level="write")], client=model) as manager:
+        site = make_app(manager).state.site
+        talk = site.begin()
+        talk.patience = .2
+        for _ in range(2): talk.run_turn("Act")
+        assert ACTED == [] and talk._asked == {}
+        assert [item.kind for item in talk.feed.items.values() if item.kind == "ask"] == ["ask"] and "Not answered in time" in "".join(item.html for item in talk.feed.items.values())
+
+
+def test_a_conversation_comes_back_after_a_restart(tmp_path):
+    "From the store: what was said, the calls with their pictures, and the notifications."
+    from llmcam.utils.notification import Notification
+    with SessionManager([function_schema(take_picture, level="read")], client=ScriptedModel([("take_picture", {})], "Here it is."), store=f"sqlite:///{tmp_path}/s.db") as manager:
+        talk = make_app(manager).state.site.begin()
+        talk.run_turn("Take one")
+        talk.session.notify(Notification("The ferry is in.", id="w:1"))
+        session_id, before = talk.session_id, [(item.kind, "cap_1.jpg" in item.html) for item in talk.feed.items.values() if item.place == "log"]
+    with SessionManager([function_schema(take_picture, level="read")], client=ScriptedModel(), store=f"sqlite:///{tmp_path}/s.db") as manager:
+        talk = make_app(manager).state.site.talk(session_id)
+        after = [(item.kind, "cap_1.jpg" in item.html) for item in talk.feed.items.values() if item.place == "log"]
+        talk.notify(Notification("The ferry is in.", id="w:1"))
+        assert after == before and [kind for kind, _ in after].count("noti") == 1 == sum(item.kind == "noti" for item in talk.feed.items.values())
+
+
+def test_panels_of_a_session_that_is_gone():
+    from fastcore.xml import to_xml
+    from llmcam.application.chat_ui import ToolPanel, WatchPanel
+    with SessionManager([], client=ScriptedModel()) as manager:
+        for panel in (ToolPanel, WatchPanel): assert "<section" in to_xml(panel("nobody", manager))

@@ -138,7 +138,7 @@ def test_the_demo_ends_by_itself(tmp_path):
     demo = llmcam("demo", env={"LLMCAM_DATA": str(tmp_path / "d")})
     assert demo.returncode == 0, demo.stderr
     assert time.monotonic() - started < 60
-    for shown in ("not a language model", "✓ capture_frame", "✓ detect_objects", "✓ plot_object", "✓ start_notification_stream", "Notification: ", "✓ stop_notification"): assert shown in demo.stdout
+    for shown in ("not a language model", "✓ capture_frame", "✓ detect_objects", "✓ plot_object", "✓ start_watch", "Notification: ", "✓ stop_watch"): assert shown in demo.stdout
     pictures = re.findall(r"^  (\S+\.(?:jpg|png))$", demo.stdout, re.M)
     assert len(pictures) >= 8 and all((tmp_path / "d" / name).is_file() for name in pictures) and any("plot" in name for name in pictures)
     assert demo.stdout.count(str(tmp_path)) == 1, "the folder is named once"

@@ -1,14 +1,19 @@
 "Asking a vision model: what is sent, what comes back, and what is made of it."
 import base64, io, json
 from types import SimpleNamespace
+from typing import Literal
 
+import numpy as np
 import pytest
+from openai import OpenAI
 from PIL import Image
+from pydantic import BaseModel
 
 from llmcam.core.fc import ModelError, use_client
 from llmcam.core.fn_to_schema import function_schema
-from llmcam.core.offline import OfflineModel
+from llmcam.core.offline import OfflineModel, OfflineServer, ScriptedModel, check_request
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.vision import gpt4v
 from llmcam.vision.camera import CameraError
 from llmcam.vision.gpt4v import *
 
@@ -168,3 +173,159 @@ def test_who_looks(picture):
         with looking_with(mine, "m"): assert json.loads(ask_gpt4v_about_image_file(picture())) == {"car": 1, "looked": "m"}
         assert json.loads(ask_gpt4v_about_image_file(picture())) == {"car": 9, "looked": "d"}
     finally: use_client(None)
+
+
+# Any question, about one picture or several, with a typed answer
+
+class Weather(BaseModel):
+    sky: Literal["clear", "overcast"]
+    wet: bool = False
+
+
+class Refuses(Client):
+    "A server that knows no structured output."
+    def create(self, **request):
+        if "response_format" in request:
+            self.requests.append(request)
+            error = RuntimeError("Unknown parameter: response_format")
+            error.status_code = 400
+            raise error
+        return super().create(**request)
+
+
+def test_a_typed_answer_from_a_server_that_can(picture):
+    path = picture()
+    with OfflineServer(ScriptedModel('{"sky": "clear", "wet": true}')) as server:
+        seen = look("How is the weather?", path, Weather, client=OpenAI(base_url=server.base_url, api_key="k"), model="m")
+    assert seen.answer == Weather(sky="clear", wet=True) and seen.model == "m"
+    asked = server.requests[0]
+    form = asked["response_format"]["json_schema"]
+    assert form["strict"] and form["schema"]["required"] == ["sky", "wet"] and form["schema"]["additionalProperties"] is False
+    check_request(asked)
+
+
+def test_a_server_that_cannot_is_asked_in_words_from_then_on(picture):
+    client = Refuses('```json\n{"sky": "clear"}\n```', '{"sky": "overcast"}')
+    assert look("Weather?", picture(name="1.jpg"), Weather, client=client, model="m").answer == Weather(sky="clear")
+    assert look("Weather?", picture(name="2.jpg"), Weather, client=client, model="m").answer == Weather(sky="overcast")
+    assert ["response_format" in r for r in client.requests] == [True, False, False]
+    assert "JSON schema" in client.requests[1]["messages"][0]["content"][0]["text"] and sent(client)
+
+
+def test_other_errors_are_not_taken_for_a_refusal(picture):
+    class Broken(Client):
+        def create(self, **request): self.requests.append(request); raise ConnectionError("gone")
+    client = Broken()
+    with pytest.raises(ConnectionError): look("Weather?", picture(), Weather, client=client, model="m")
+    assert len(client.requests) == 1
+
+
+def test_what_does_not_fit_is_asked_for_once_more(picture):
+    client = Client('{"sky": "purple"}', "{'sky': 'clear', 'wet': 'yes',}")
+    assert look("Weather?", picture(), Weather, client=client, model="m").answer == Weather(sky="clear", wet=True)
+    assert "did not fit" in client.requests[1]["messages"][0]["content"][0]["text"] and "response_format" not in client.requests[1] and sent(client)
+    with pytest.raises(ModelError, match="did not answer as asked.*purple"): look("Weather?", picture(), Weather, client=Client(*['{"sky": "purple"}'] * 2), model="m")
+    with pytest.raises(ModelError, match="refused.*No faces"):
+        refusing = SimpleNamespace(create=lambda **_: SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=None, refusal="No faces."))]))
+        look("Who?", picture(), client=SimpleNamespace(chat=SimpleNamespace(completions=refusing)), model="m")
+
+
+POINT = {"type": "object", "properties": {"x": {"type": "number"}, "y": {"$ref": "#/$defs/y"}}, "required": ["x"], "$defs": {"y": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize("answer, said, expected", [(bool, '{"answer": "true"}', True), (list[str], '{"answer": ["a"]}', ["a"]), (int, '{"answer": "007"}', 7),
+    (POINT, '{"x": 1.5, "y": 2}', {"x": 1.5, "y": 2}), ({"type": "array", "items": {"type": "string"}}, '{"answer": ["A1"]}', ["A1"]),
+    ({"enum": ["a", "b"]}, '{"answer": "b"}', "b"), (str, '{"answer": "0123"}', "0123")], ids=str)
+def test_kinds_of_answers(answer, said, expected, picture):
+    assert look("?", picture(), answer, client=Client(said), model="m").answer == expected
+
+
+@pytest.mark.parametrize("said", ['{"x": "far"}', '{"y": 1}', '{"x": 1, "y": 1.5}', "[1, 2]", "nothing"])
+def test_a_schema_is_kept(said, picture):
+    with pytest.raises(ModelError, match="did not answer as asked"): look("?", picture(), POINT, client=Client(said, said), model="m")
+
+
+def test_a_schema_fetches_nothing(picture):
+    remote = {"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1:9/x.json"}}}
+    with pytest.raises(Exception, match="x.json"): look("?", picture(), remote, client=Client('{"x": 1}', '{"x": 1}'), model="m")
+
+
+def test_several_pictures_of_every_kind(picture):
+    from llmcam.vision.camera import Camera, Frame
+    from llmcam.vision.yolo import Detections
+    with Camera("sample:harbour?t=33") as camera: frame = camera.frame()
+    array = np.zeros((90, 160, 3), np.uint8)
+    client = Client("Three.")
+    images = [picture(), frame, array, Detections([], np.zeros((0, 4)), np.zeros(0), array)]
+    assert str(look("What has changed?", images, client=client, model="m")) == "Three."
+    parts = client.requests[0]["messages"][0]["content"]
+    assert [p["type"] for p in parts] == ["text"] + ["text", "image_url"] * 4
+    assert "Picture 2: Harbour, 2026-06-21 12:00:33 UTC" in parts[3]["text"] and parts[5]["text"] == "Picture 3"
+    for odd in ([], [frame] * 21):
+        with pytest.raises(ModelError, match="1 to 20"): look("?", odd, client=client, model="m")
+
+
+@pytest.mark.parametrize("question, detail, longest", [("Is it raining?", "low", 512), ("What do you see?", "auto", 1280), ("Read the sign.", "high", 2048), ("How many cars?", "auto", 1280)])
+def test_pictures_are_as_large_as_the_question_needs(question, detail, longest, picture):
+    client = Client("Yes.")
+    look(question, picture((3000, 1500)), client=client, model="m")
+    assert sent(client).size == (longest, longest // 2) and client.requests[0]["messages"][0]["content"][1]["image_url"]["detail"] == detail
+    with pytest.raises(ModelError, match="low, auto, high"): look("?", picture(), detail="huge", client=client, model="m")
+
+
+def test_the_same_question_is_asked_once(picture, tmp_path, monkeypatch):
+    client, path = Client("One.", "Two.", "Three.", "Four."), picture()
+    ask = lambda question="What?", model="m", **more: look(question, path, client=client, model=model, **more)
+    assert (ask().answer, ask().answer, ask().cached, len(client.requests)) == ("One.", "One.", True, 1)
+    assert ask("Which?").answer == "Two." and ask(model="n").answer == "Three." and ask(fresh=True).answer == "Four." and ask().answer == "Four."
+    monkeypatch.setenv("LLMCAM_DATA", str(tmp_path / "another session"))
+    with pytest.raises(ModelError): ask()  # what one session was told, another has to ask for
+    assert look("What?", path, client=Client("Five."), model="m").answer == "Five."
+
+
+def test_what_is_kept_is_bounded_and_cannot_be_changed_from_outside(picture):
+    answers, client, first = gpt4v._Answers(3), Client(), Look(["a"], "m", 5, 2)
+    answers.put(client, 0, first)
+    first.answer.append("b")
+    known = answers.get(client, 0)
+    known.answer.append("c")
+    assert answers.get(client, 0) == Look(["a"], "m", 0, 0, True)
+    for key in range(1, 4): answers.put(client, key, first)
+    assert answers.get(client, 0) is None and len(answers.kept[client]) == 3
+    answers.put(SimpleNamespace(), 0, first)  # cannot be a key: nothing is kept, nothing breaks
+
+
+def test_tokens_are_summed(picture):
+    client = Client('{"sky": "no"}', '{"sky": "clear"}')
+    create = client.create
+    def counted(**request): return SimpleNamespace(choices=create(**request).choices, usage=SimpleNamespace(prompt_tokens=100, completion_tokens=7))
+    client.create = counted
+    seen = look("Weather?", path := picture(), Weather, client=client, model="m")
+    assert (seen.prompt_tokens, seen.completion_tokens) == (200, 14)
+    assert look("Weather?", path, Weather, client=client, model="m").prompt_tokens == 0
+
+
+# Detector and model
+
+def test_a_second_opinion_shows_where_they_differ(monkeypatch):
+    from llmcam.vision.camera import Camera
+    with Camera("sample:harbour?t=33") as camera: frame = camera.frame()
+    client = Client('{"car": 7, "person": 5, "dragon": 1, "giraffe": null}')
+    both = second_opinion(frame, ["cars", "people", "dragons", "giraffe"], client=client, model="m")
+    assert both.counts == {"car": (7, 7), "person": (2, 5), "dragon": (None, 1), "giraffe": (None, None)}
+    assert both.disagreements == {"person": (2, 5), "dragon": (None, 1)} and not both.agree and both.model == "m"
+    assert "| person | 2 | 5 | differ |" in both._repr_markdown_() and "| dragon | unknown | 1 | differ |" in both._repr_markdown_()
+    assert json.loads(both.to_json())["person"] == {"detector": 2, "model": 5} and "disagree: person 2 or 5" in repr(both)
+    alike = second_opinion(both.found, ["cars"], client=Client('{"car": 7}'), model="m")
+    assert alike.agree and alike.disagreements == {}
+
+
+def test_eyes_name_every_class_that_they_know():
+    from llmcam.vision.camera import Camera
+    with Camera("sample:harbour?t=33") as camera: encoded = camera.frame().save().read_bytes()
+    assert set(detector_eyes("sample", facts=False)(encoded)) == {"person", "car", "boat"}
+    assert detector_eyes("sample", conf=1., facts=False)(encoded) == {"person": 0, "car": 0, "boat": 0}
+
+
+def test_what_is_read_from_pictures_is_not_trusted():
+    assert [(f.tool_level, f.tool_untrusted) for f in (ask_image, ask_gpt4v_about_image_file)] == [("network", True)] * 2

@@ -1,16 +1,19 @@
 "The offline model picks the right tools for requests in many wordings, and its server refuses what OpenAI refuses."
-import base64, copy, json, random, urllib.error, urllib.request
+import base64, copy, json, random, re, time, urllib.error, urllib.request
 from datetime import date
 from typing import Literal
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from llmcam.application.session import SessionManager
 from llmcam.core.fc import Final, TextDelta, ToolStarted, complete, form_msg, form_msgs, stream
 from llmcam.core.fn_to_schema import Tool, function_schema, public_tool
-from llmcam.core.offline import OfflineModel, OfflineServer, RequestError, ScriptedModel, check_messages, check_request, classes_of
+from llmcam.core.offline import OfflineModel, ScriptedModel, classes_of
+from llmcam.core.offline_server import Fault, OfflineServer, RequestError, check_messages, check_request
 from llmcam.vision.yolo import DetectorError
 
+WATCH = "3f9a12bc77aa"
 STREAM = "3f2b8c1e-1111-4222-8333-123456789abc"
 SIGNED = "(Keyword rules wrote this, not a language model.)"
 
@@ -37,6 +40,9 @@ STAND_INS = dict(
     list_plot_files=lambda **kwargs: "data/plot_car.png",
     start_notification_stream=lambda messages: f"Notification stream started with ID {STREAM}",
     stop_notification=lambda noti_id: "Notification stream stopped",
+    start_watch=lambda **rule: f"Watch {WATCH} started: {json.dumps(rule)}",
+    list_watches=lambda: f"{WATCH}: more than 5 cars on sample:harbour. Running.",
+    pause_watch=lambda id: f"Watch {id} is paused.", resume_watch=lambda id: f"{id}: running", stop_watch=lambda id: f"Stopped: {id}.",
     ask_gpt4v_about_image_file=lambda path, question=None: json.dumps({"car": 7, "boat": 0, "timestamp": "12:12:06", "location": "Torni", "time_of_day": "day", "looked": "the object detector"}),
     download_file=lambda url, save_path=None: f"data/{url.rpartition('/')[2]}",
 )
@@ -48,8 +54,13 @@ def stand_in(tool):
 
 
 @pytest.fixture(scope="module")
-def session_tools():
+def all_tools():
     with SessionManager() as manager: return [stand_in(tool) for tool in manager[manager.init_session()].tools]
+
+@pytest.fixture(scope="module")
+def session_tools(all_tools):
+    "The tools of a session, without those that watch by a rule."
+    return [tool for tool in all_tools if not re.search("_watch(es)?$", tool.name)]
 
 
 def talk(turns, tools, system=None):
@@ -215,6 +226,45 @@ def test_the_number_of_a_watch_is_about_what_was_asked_before(session_tools):
     sent = []
     complete(arguments["messages"] + form_msgs([("system", f"Notification stream started with ID {STREAM}.")]), [sender(sent), *session_tools], client=OfflineModel())
     assert sent == []  # one boat, though ten things
+
+RULES = [  # (request, the rules that are watched for)
+    ("tell me when there are more than 5 cars", [{"object": "car", "condition": "more than", "number": 5}]),
+    ("Notify me if at least two boats show up", [{"object": "boat", "condition": "at least", "number": 2}]),
+    ("Tell me when a boat appears", [{"object": "boat", "condition": "appears"}]),
+    ("Tell me when a boat leaves", [{"object": "boat", "condition": "disappears"}]),
+    ("Tell me when a boat appears or leaves", [{"object": "boat", "condition": "appears"}, {"object": "boat", "condition": "disappears"}]),
+    ("Tell me when there are no people", [{"object": "person", "condition": "at most", "number": 0}]),
+    ("Alert me when fewer than three bikes are there", [{"object": "bicycle", "condition": "fewer than", "number": 3}]),
+    ("Tell me when there are more than 5 cars or a bus appears", [{"object": "car", "condition": "more than", "number": 5}, {"object": "bus", "condition": "appears"}]),
+    ("Tell me when there are more than 5 cars or buses", [{"object": "car", "condition": "more than", "number": 5}, {"object": "bus", "condition": "more than", "number": 5}]),
+    ("Let me know once a dog shows up, look every 2 minutes", [{"object": "dog", "condition": "appears", "every": 120.0}]),
+    ("Tell me when the number of cars changes", [{"object": "car", "condition": "changes"}]),
+    ("Tell me when somebody crosses the horizontal line", [{"object": "person", "condition": "crosses", "line": "horizontal"}]),
+    ("Tell me once when there are more than 3 cars in the left half", [{"object": "car", "condition": "more than", "number": 3, "max_notifications": 1, "zone": "left half"}]),
+]
+
+@pytest.mark.parametrize("request_text, rules", RULES, ids=[text for text, _ in RULES])
+def test_a_request_becomes_the_rule_of_a_watch(request_text, rules, all_tools):
+    names, arguments, _ = talk([request_text], all_tools, HARBOUR)
+    assert names == ["start_watch"] * len(rules) and arguments == [{"camera": "sample:harbour", **rule} for rule in rules]
+    start = next(tool for tool in all_tools if tool.name == "start_watch")
+    for call in arguments: Draft202012Validator(start["function"]["parameters"]).validate(call)
+
+def test_two_things_that_must_hold_together_are_not_understood(all_tools):
+    names, _, answer = talk(["Tell me when there are more than 5 cars and 2 boats"], all_tools, HARBOUR)
+    assert names == [] and "don't understand two" in answer
+    assert talk(["Tell me when there are more than 5 cars and when a boat appears"], all_tools, HARBOUR)[0] == ["start_watch"] * 2
+    assert talk(["Tell me when there are exactly 3 cars"], all_tools, HARBOUR)[0] == ["start_notification_stream"]  # no rule says so, a conversation does
+
+@pytest.mark.parametrize("request_text, name", [("Stop the watch", "stop_watch"), ("Stop watching, please", "stop_watch"), ("Pause the watch", "pause_watch"),
+    ("Resume the watch", "resume_watch"), ("Stop all watches", "stop_watch")])
+def test_watches_are_managed(request_text, name, all_tools):
+    assert talk(["Tell me when there are more than 5 cars", request_text], all_tools, HARBOUR)[:2] == ([name], [{"id": WATCH}])
+
+def test_watches_are_listed_and_streams_are_still_stopped(all_tools):
+    assert talk(["Which watches are running?"], all_tools)[0] == ["list_watches"]
+    assert talk(["Tell me when there are exactly 3 cars", "Stop the watch"], all_tools, HARBOUR)[0] == ["stop_notification"]
+    assert "still need `camera`" not in (answer := talk(["Tell me when there are more than 5 cars"], all_tools)[2]) and "Which camera" in answer
 
 def count_boats() -> int:
     "Count the boats in the harbour."
@@ -534,13 +584,30 @@ REFUSED = [  # (what, messages, more of the body, text of the error)
     ("no calls in tool_calls", [USER, {"role": "assistant", "content": "x", "tool_calls": []}], {}, "empty array"),
     ("an unknown argument", [USER], {"temprature": 1}, "Unknown parameter: 'temprature'"),
     ("tool_choice without tools", [USER], {"tool_choice": "auto"}, "only allowed when 'tools'"),
+    ("a choice of no tool", [USER], {"tools": [tool()], "tool_choice": {"type": "function", "function": {"name": "subtract"}}}, "'subtract' not found"),
+    ("a choice without a name", [USER], {"tools": [tool()], "tool_choice": {"type": "function", "function": {}}}, "tool_choice"),
+    ("an unknown choice", [USER], {"tools": [tool()], "tool_choice": "any"}, "tool_choice"),
+    ("too hot", [USER], {"temperature": 5}, "5 is not between 0 and 2"), ("a temperature in words", [USER], {"temperature": "0.5"}, "'temperature'"),
+    ("no answers", [USER], {"n": 0}, "not between 1 and 128"), ("five stops", [USER], {"stop": list("abcde")}, "maximum length 4"),
+    ("an effort that is none", [USER], {"reasoning_effort": "huge"}, "'reasoning_effort'"), ("a bias too far", [USER], {"logit_bias": {"1": 101}}, "101"),
+    ("stream options without a stream", [USER], {"stream_options": {"include_usage": True}}, "only allowed when 'stream'"),
+    ("log probabilities of nothing", [USER], {"top_logprobs": 2}, "only allowed when 'logprobs'"),
+    ("no model", [USER], {"model": ""}, "model"), ("a model of another type", [USER], {"model": 3}, "'model'"), ("messages in a text", "hi", {}, "messages"),
+    ("a picture in a tool message", [USER, called(CALL), {**answer("c1"), "content": [{"type": "image_url", "image_url": {"url": "https://x/a.jpg"}}]}], {}, "'image_url' is none of text"),
+    ("a picture of no shape", [{"role": "user", "content": [{"type": "image_url", "image_url": "https://x/a.jpg"}]}], {}, "messages[0].content"),
+    ("a detail that is none", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/a.jpg", "detail": "huge"}}]}], {}, "detail"),
+    ("a name with a blank", [{**USER, "name": 3}], {}, "messages[0].name"),
+    ("parameters that are no object", [USER], {"tools": [tool(parameters=[])]}, "schema must be an object"),
+    ("a strict tool that is open", [USER], {"tools": [tool(strict=True, parameters={"type": "object", "properties": {}})]}, "'additionalProperties' is required"),
+    ("JSON that nobody mentions", [USER], {"response_format": {"type": "json_object"}}, "must contain the word 'json'"),
+    ("a format without a name", [USER], {"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format"),
 ]
 
 @pytest.mark.parametrize("what, messages, more, text", REFUSED, ids=[r[0] for r in REFUSED])
 def test_refused_as_openai_does(what, messages, more, text, server):
-    with pytest.raises(RequestError) as refusal: check_request(dict(model="m", messages=messages, **more))
+    with pytest.raises(RequestError) as refusal: check_request({"model": "m", "messages": messages, **more})
     assert text in str(refusal.value)
-    status, body = chat_completion(server, dict(model="m", messages=messages, **more))
+    status, body = chat_completion(server, {"model": "m", "messages": messages, **more})
     assert status == 400 and body["error"]["type"] == "invalid_request_error" and text in body["error"]["message"]
 
 def test_accepted_as_openai_does(server):
@@ -551,3 +618,51 @@ def test_accepted_as_openai_does(server):
     check_request(body)
     assert chat_completion(server, body)[0] == 200
     assert chat_completion(server, b"{")[0] == 400
+
+def test_strict_tools_of_ours_are_accepted(server):
+    def look(image: str, zone: Literal["left", "right"] | None = None, conf: float = 0.25): "Look."
+    body = dict(model="m", messages=[USER], tools=[public_tool(function_schema(look, strict=True))], tool_choice={"type": "function", "function": {"name": "look"}})
+    assert chat_completion(server, body)[0] == 200
+
+@pytest.mark.parametrize("body", [None, 3, [], "x", {}, {"model": "m"}, {"messages": [USER]}, {"model": "m", "messages": [None]}, {"model": "m", "messages": [{"role": ["user"]}]},
+    {"model": "m", "messages": [USER], "tools": [None]}, {"model": "m", "messages": [USER], "tools": {}}, {"model": "m", "messages": [USER], "tool_choice": 3, "tools": [tool()]}], ids=str)
+def test_no_body_is_too_odd_to_be_refused(body):
+    with pytest.raises(RequestError): check_request(body)
+
+
+# Usage and faults
+
+def test_usage_grows_with_what_is_sent(client):
+    ask = lambda text: client.chat.completions.create(model="m", messages=[form_msg("user", text)]).usage
+    short, long = ask("hi"), ask("hi " * 1000)
+    assert 0 < short.prompt_tokens < long.prompt_tokens and long.total_tokens == long.prompt_tokens + long.completion_tokens
+    chunks = list(client.chat.completions.create(model="m", messages=[USER], stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1].usage.total_tokens > 0 and not chunks[-1].choices and not any(c.usage for c in chunks[:-1])
+
+def asking(faults, **options):
+    "Ask a server with these faults once; the answer, and how many requests came."
+    from openai import OpenAI
+    with OfflineServer(ScriptedModel(*["One, two, three."] * 3), faults=faults) as server, OpenAI(base_url=server.base_url, api_key="x", **options) as client:
+        return client.chat.completions.create(model="m", messages=[USER]).choices[0].message.content, len(server.requests)
+
+@pytest.mark.parametrize("fault", [Fault(429, retry_after=0.01), Fault(500, retry_after=0.01), Fault(503, retry_after=0.01), Fault(cut=0), Fault(cut=30)], ids=str)
+def test_a_fault_is_one_answer(fault):
+    "The client tries again and gets its answer; without another try the fault is felt."
+    from openai import APIError
+    assert asking([fault]) == ("One, two, three.", 2) and asking([None, fault]) == ("One, two, three.", 1)
+    with pytest.raises(APIError): asking([fault], max_retries=0)
+
+def test_slow_and_garbled_answers():
+    from openai import APITimeoutError
+    started = time.monotonic()
+    with pytest.raises(APITimeoutError): asking([Fault(seconds=30)], max_retries=0, timeout=0.2)
+    assert time.monotonic() - started < 10  # the server does not wait for its own fault to end
+    with pytest.raises(Exception): asking([Fault(body=b"<h1>Bad gateway</h1>")], max_retries=0)
+
+def test_a_stream_that_is_cut():
+    from openai import APIConnectionError, OpenAI
+    with OfflineServer(ScriptedModel("One, two, three."), faults=[Fault(cut=500)]) as server, OpenAI(base_url=server.base_url, api_key="x", max_retries=0) as client:
+        seen = []
+        with pytest.raises(APIConnectionError):
+            for chunk in client.chat.completions.create(model="m", messages=[USER], stream=True): seen.append(chunk)
+        assert seen and seen[-1].choices[0].finish_reason is None

@@ -496,3 +496,171 @@ def test_a_class_served(monkeypatch):
         assert use("create_place", body={"name": "gate"}) == {"id": "0", "name": "gate"} and use("list_places", query={"limit": 5}) == [{"id": "0", "name": "gate"}]
         assert use("update_place", path={"id": "0"}, body={"name": "door"})["name"] == "door" and use("read_place", path={"id": 0})["name"] == "door"
         assert "204" in use("delete_place", path={"id": "0"})["message"] and use("read_place", path={"id": "0"})["status"] == 404
+
+
+# Arguments are checked before anything is sent
+
+@pytest.fixture
+def shop(echo):
+    "A tool with a bit of everything, at a server that counts."
+    operation = {"operationId": "order", "parameters": [{"name": "limit", "in": "query", "schema": {"type": "integer", "maximum": 50}}, {"name": "tags", "in": "query", "explode": False, "schema": {"type": "array", "items": {"type": "string"}}},
+                                                        {"name": "state", "in": "query", "schema": {"type": "string", "enum": ["open", "closed"]}}, {"name": "X-Trace", "in": "header", "schema": {"type": "string"}}],
+                 **body({"$ref": "#/components/schemas/Order"}, required=True)}
+    order = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number"}, "paid": {"type": "boolean"}, "parts": {"type": "array", "items": {"$ref": "#/components/schemas/Order"}}, "note": {"type": "string"}}}
+    tool, = api_schema(echo.url, document({"/t/{id}": {"post": {**operation, "parameters": [*operation["parameters"], {"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}]}}}, {"schemas": {"Order": order}}))
+    check([tool])
+    return lambda **arguments: generate_request(tool.name, **{**tool["function"]["metadata"], "request": {**tool["function"]["metadata"]["request"]}}, **arguments)
+
+@pytest.mark.parametrize("sent, asked, arrived", [
+    (dict(path={"id": "7"}, query={"limit": "5", "tags": "a", "state": "OPEN"}, body={"amount": "2.5", "paid": "true"}), "POST /t/7?limit=5&tags=a&state=open", {"amount": 2.5, "paid": True}),
+    (dict(path='{"id": 7}', query='{"limit": 5}', body='{"amount": 1}'), "POST /t/7?limit=5", {"amount": 1}),
+    (dict(path={"id": 7.0}, query={"limit": None}, body={"amount": 1, "note": None}), "POST /t/7", {"amount": 1}),
+    (dict(path={"id": 7}, query={"tags": ["a", 3]}, body={"amount": 1, "parts": [{"amount": "2", "parts": {"amount": 3}}]}), "POST /t/7?tags=a,3", {"amount": 1, "parts": [{"amount": 2, "parts": [{"amount": 3}]}]}),
+    (dict(id=7, limit=5, body={"amount": 1}), "POST /t/7?limit=5", {"amount": 1}), (dict(path={"id": 7}, query={"tags": "a, b"}, body={"amount": 1, "note": 5}), None, {"amount": 1, "note": "5"}),
+], ids=str)
+def test_small_slips_are_put_right(shop, sent, asked, arrived):
+    got = shop(**copy.deepcopy(sent))
+    assert json.loads(got["body"]) == arrived and (asked is None or got["asked"].replace("%2C", ",") == asked)
+
+@pytest.mark.parametrize("sent, told", [
+    (dict(path={"id": "seven"}, body={"amount": 1}), "path.id: \"seven\" does not fit; expected"), (dict(path={"id": 7}, query={"limit": 51}, body={"amount": 1}), "query.limit: 51"), (dict(path={"id": 7}, query={"state": "ajar"}, body={"amount": 1}), '["open", "closed"]'),
+    (dict(path={"id": 7}, body={"paid": True}), "body: 'amount' is missing"), (dict(path={"id": 7}), "'amount' is missing"), (dict(body={"amount": 1}), "path: 'id' is missing"), (dict(path={"id": 7}, body={"amount": 1, "parts": [{"amount": "x"}]}), "body.parts.0.amount"),
+    (dict(path={"id": 7}, query=[1], body={"amount": 1}), "query must be an object"), (dict(path={"id": 7}, query="limit=5", body={"amount": 1}), "query must be an object"), (dict(path={"id": 7}, header={"Authorization": "x"}, body={"amount": 1}), "there is no header parameter 'Authorization'; there are: X-Trace"),
+    (dict(path={"id": 7, "file": "x"}, body={"amount": 1}), "there is no path parameter 'file'"), (dict(path={"id": 7}, body=[1]), "body"),
+], ids=str)
+def test_what_does_not_fit_is_not_sent(shop, echo, sent, told):
+    got = shop(**sent)
+    assert told in got["message"] and "order could not be called" in got["message"] and echo.requests == []
+
+def test_schemas_of_strangers_cannot_keep_us_busy(echo):
+    "A pattern that backtracks, references that double, a schema that is itself: answered at once."
+    double = {f"A{n}": {"anyOf": [{"$ref": f"#/components/schemas/A{n + 1}"}, {"$ref": f"#/components/schemas/A{n + 1}"}]} for n in range(40)} | {"A40": {"type": "integer"}}
+    self_ = {"B": {"allOf": [{"$ref": "#/components/schemas/B"}]}}
+    for schema in ({"type": "string", "pattern": "^(a+)+$"}, {"$ref": "#/components/schemas/A0"}, {"$ref": "#/components/schemas/B"}, {"type": "object", "patternProperties": {"(a+)+$": False}, "additionalProperties": {"type": "string"}}):
+        started = time.perf_counter()
+        value = {"a" * 40 + "!": "x"} if schema.get("type") == "object" else "a" * 40 + "!"
+        assert json.loads(call(echo, body(schema), method="post", components={"schemas": {**double, **self_}}, body=value)["body"]) == value
+        assert time.perf_counter() - started < 2
+
+def test_weak_the_pattern_really_keeps_a_processor_busy():
+    started = time.perf_counter()
+    re.search("^(a+)+$", "a" * 22 + "!")
+    assert time.perf_counter() - started > 0.05
+
+def test_metadata_is_no_argument(echo):
+    "A parameter that happens to be called as something that the host keeps."
+    assert call(echo, query({"name": "service"}, {"name": "level"}, {"name": "tags"}))["asked"] == "GET /t"
+    assert call(echo, query({"name": "service"}), query={"service": "x"})["asked"] == "GET /t?service=x"
+
+
+# Documents of strangers, in time
+
+def within(seconds, work):
+    started = time.perf_counter()
+    found = work()
+    assert time.perf_counter() - started < seconds
+    return found
+
+def test_300_mutated_texts(tmp_path):
+    "Broken on the way to us: cut, doubled, bytes turned over, in JSON and in YAML."
+    import yaml
+    rng, outcomes, path = random.Random(3), set(), tmp_path / "doc"
+    good = document({"/t/{id}": {"get": query({"name": "q", "schema": {"$ref": "#/components/schemas/T"}}), "post": body({"$ref": "#/components/schemas/T"})}}, {"schemas": {"T": {"type": "object", "properties": {"t": {"$ref": "#/components/schemas/T"}}}}})
+    for n in range(300):
+        raw = bytearray((json.dumps(good) if n % 2 else yaml.safe_dump(good)).encode())
+        for _ in range(rng.randint(1, 4)):
+            k, what = rng.randrange(len(raw)), rng.randrange(5)
+            if what == 0: raw[k] = rng.randrange(256)
+            elif what == 1: del raw[k:k + rng.randrange(1, 20)]
+            elif what == 2: raw[k:k] = raw[k // 2:k]
+            elif what == 3: raw[k:k] = rng.choice([b"{", b"[", b"NaN", b"*a", b"&a ", b"\x00", b"\xff", b"1e999", b"!!python/object:os.system ", b"<<: ", b"\n", b"9" * 5000])
+            else: del raw[k:]
+            raw = raw or bytearray(b"{")
+        path.write_bytes(raw)
+        def work():
+            try: tools = api_schema("http://h", load_oas(path)); check(tools); json.dumps(tools, allow_nan=False); return "tools"
+            except SpecError as e: assert str(e); return "refused"
+        outcomes.add(within(1, work))
+    assert outcomes == {"tools", "refused"}
+
+def test_documents_that_are_too_much(tmp_path):
+    def shared(levels, width):
+        node = {"type": "string"}
+        for _ in range(levels): node = {"type": "object", "properties": {f"p{k}": node for k in range(width)}}
+        return node
+    looped = {"type": "object"}; looped["properties"] = {"me": looped}
+    huge = {"type": "string", "enum": [f"v{n}" for n in range(100_000)]}
+    chain = {f"C{n}": {"type": "object", "properties": {"next": {"$ref": f"#/components/schemas/C{n + 1}"}}} for n in range(3000)} | {"C3000": {"type": "string"}}
+    for schema, told in ((shared(40, 2), "all that repeats"), (looped, "nested too deeply"), (shared(110, 1), "nested too deeply")):
+        with pytest.raises(SpecError, match=told): within(5, lambda: api_schema("http://h", document({"/t": {"post": body(schema)}})))
+    assert len(within(1, lambda: api_schema("http://h", document({"/t": {"post": body(huge)}})))) == 1
+    tool, = within(2, lambda: api_schema("http://h", document({"/t": {"post": body({"$ref": "#/components/schemas/C0"})}}, {"schemas": chain})))
+    assert len(tool["function"]["parameters"]["$defs"]) == 3001
+
+def test_values_that_json_cannot_say_are_left_out():
+    nan, inf = float("nan"), float("inf")
+    function = one(query({"name": "q", "schema": {"type": "number", "default": nan, "maximum": inf, "enum": [1.5, nan], "const": {"a": [inf]}}}))
+    assert function["parameters"]["properties"]["query"]["properties"]["q"] == {"type": "number"}
+
+def test_more_yaml(tmp_path):
+    path = tmp_path / "t.yaml"
+    def read(text): path.write_text(text); return load_oas(path)
+    assert read("a: [=, <, 12:30:45, 1_000, 0x1F, 1.5, -3, 1e3, 2026-11-23, yes, ~, '5']\nb: &x {c: 1}\nd: {<<: *x, e: 2}") == {
+        "a": ["=", "<", "12:30:45", "1_000", "0x1F", 1.5, -3, 1000.0, "2026-11-23", "yes", None, "5"], "b": {"c": 1}, "d": {"c": 1, "e": 2}}
+    merged = "a0: &a0 {" + ", ".join(f"k{n}: {n}" for n in range(10)) + "}\n" + "\n".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 9))
+    with pytest.raises(SpecError, match="members"): within(1, lambda: read(merged))
+
+def test_a_kept_copy_that_is_broken_is_fetched_again(tmp_path):
+    kept = tmp_path / "kept.json"
+    with LocalServer({"/a": document()}) as server:
+        for broken in ("", "{", "[1]", '{"openapi": "3.1.0", "paths": {'):
+            kept.write_text(broken)
+            assert load_oas(f"{server.url}/a", kept) == document() == json.loads(kept.read_text())
+        kept.write_bytes(b"\xff\xfe\x00")
+        assert load_oas(f"{server.url}/a", kept) == document() and len(server.requests) == 5
+
+def test_the_document_is_not_shared_with_the_tools(shared_data):
+    oas = load_oas(shared_data / "openapi" / "petstore3.json")
+    before = copy.deepcopy(oas)
+    def spoil(node):
+        for value in list(node.values() if isinstance(node, dict) else node):
+            if isinstance(value, (dict, list)): spoil(value)
+        node.clear()
+    for tool in api_schema("http://h", oas): spoil(tool)
+    assert oas == before
+
+def test_what_is_beside_a_reference():
+    props = {"a": {"$ref": "#/components/schemas/T", "description": "Which", "nullable": True}, "b": {"$ref": "#/components/schemas/T", "default": "x"}}
+    got = one(body({"type": "object", "properties": props}), method="post", components={"schemas": {"T": {"type": "string"}}})["parameters"]["properties"]["body"]["properties"]
+    assert got == {"a": {"anyOf": [{"$ref": "#/$defs/T", "description": "Which"}, {"type": "null"}]}, "b": {"$ref": "#/$defs/T", "default": "x"}}
+
+def test_levels_as_the_gate_knows_them():
+    tools = api_schema("http://h", document({"/t": {method: {} for method in METHODS}}))
+    assert {tool["function"]["metadata"]["method"]: tool["function"]["metadata"]["level"] for tool in tools} == {**dict.fromkeys(METHODS, "write"), "get": "network", "head": "network"}
+    assert all(tool["function"]["metadata"]["untrusted"] for tool in tools)
+
+
+# Secrets
+
+@pytest.mark.parametrize("scheme", [{"type": "apiKey", "in": "query", "name": "key"}, {"type": "apiKey", "in": "header", "name": "X-Key"}, {"type": "apiKey", "in": "cookie", "name": "k"}, {"type": "http", "scheme": "bearer"}, {"type": "http", "scheme": "basic"}], ids=str)
+def test_a_service_that_repeats_the_secret(scheme):
+    secret = "anna:canary/+ä 7" if scheme.get("scheme") == "basic" else "canary/+ 7"
+    def echo_all(r): return (400 if "bad" in r.path else 200, {"Content-Type": "text/plain"}, f"{r.target}\n{r.headers}".encode())
+    def echo_json(r): return {"asked": r.target, "headers": dict(r.headers), "again": [r.headers.get("Authorization"), r.query]}
+    with LocalServer({"/bad": echo_all, "/text": echo_all, "/json": echo_json, "/away": lambda r: (302, {"Location": f"http://localhost:1/?{r.target}"}, b""), "/broken": lambda r: (302, {"Location": "http://["}, b"")}) as server:
+        use_credentials("127.0.0.1", secret)
+        try:
+            for tool in api_schema(server.url, document({path: {"get": {"security": [{"s": []}]}} for path in ("/bad", "/text", "/json", "/away", "/broken")}, {"securitySchemes": {"s": scheme}})):
+                said = json.dumps(generate_request(tool.name, **tool["function"]["metadata"]), ensure_ascii=False)
+                assert "canary" not in said and "Y2FuYXJ5" not in said
+        finally: use_credentials("127.0.0.1", None)
+        assert len(server.requests) == 5
+
+def test_credentials_stay_with_their_host():
+    with LocalServer({"*": b"other"}) as other, LocalServer({"/t": lambda r: (302, {"Location": f"http://localhost:{other.port}/?x"}, b"")}) as home:
+        use_credentials("127.0.0.1", "canary")
+        try:
+            tool, = api_schema(home.url, document({"/t": {"get": {"security": [{"s": []}]}}}, {"securitySchemes": {"s": {"type": "http", "scheme": "bearer"}}}))
+            assert "another host" in generate_request(tool.name, **tool["function"]["metadata"])["message"]
+        finally: use_credentials("127.0.0.1", None)
+        assert home.requests[0].headers["Authorization"] == "Bearer canary" and other.requests == []

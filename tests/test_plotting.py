@@ -11,8 +11,11 @@ from PIL import Image
 
 from llmcam.core.fn_to_schema import function_schema
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.core.offline import OfflineModel
 from llmcam.vision import plotting
-from llmcam.vision.plotting import Count, PlotError, plot_object
+from llmcam.vision.camera import Camera, Frame
+from llmcam.vision.gpt4v import detector_eyes, looking_with
+from llmcam.vision.plotting import Count, Plot, PlotError, compare_detectors, plot_counts_over_time, plot_object
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +149,7 @@ def test_the_policy_reaches_the_threads_that_count(pictures, monkeypatch, data):
     from llmcam.core.policy import current_policy
     seen = []
     monkeypatch.setattr(plotting, "_METHODS", {"yolo": lambda path, name: (seen.append(current_policy()), Count(1))[1]})
-    policy = ToolPolicy()
+    policy = ToolPolicy(files="any")
     with gate(policy): plot_object(pictures, "car", ["yolo"])
     assert seen == [policy] * 3
 
@@ -166,3 +169,138 @@ plotting._png(plotting._figure("car", ["a"], "", {"yolo": [plotting.Count(1)]}))
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={"PYTHONPATH": str(Path(plotting.__file__).parents[2]), "PATH": "/usr/bin:/bin", "MPLCONFIGDIR": str(tmp_path)})
+
+
+# Odd inputs
+
+@pytest.mark.parametrize("images, said", [("[bad", "no list of paths"), ('["a.jpg", "b', "no list of paths"), ("[1, 2]", "no pictures"), (None, "no pictures"), ("[" * 4000, "no list of paths")])
+def test_what_is_no_list(images, said):
+    with pytest.raises(PlotError, match=said): plot_object(images, "car", ["yolo"])
+
+
+def test_commas_frames_and_no_methods(pictures, counted):
+    plot_object(", ".join(map(str, pictures)), "car", ["yolo"])
+    plot_object(repr([str(p) for p in pictures]), "car", ["yolo"])
+    assert len(counted) == 6
+    assert set(json.loads(plot_object(pictures, "car", None))) == {"path", "notes"}
+    with Camera("sample:harbour?t=33") as camera: frame = camera.frame()
+    counted.clear()
+    with pytest.raises(PlotError, match="Nothing could be counted"): plot_object([frame], "car", ["gpt", "yolo"])
+    with pytest.raises(PlotError, match="object is empty"): plot_object(pictures, " ", ["yolo"])
+
+
+def test_a_picture_whose_name_has_a_comma(tmp_path, counted):
+    path = tmp_path / "p1, p2.jpg"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    with pytest.raises(PlotError): plot_object(str(path), "car", ["yolo"])  # counted as one picture, whose stem is no number
+    assert [name for name, _ in counted] == ["p1, p2.jpg"]
+
+
+def test_a_group_is_a_sum():
+    with Camera("sample:harbour?t=33") as camera: path = camera.frame().save()
+    assert plotting._count_yolo(path, "vehicles") == plotting._count_yolo(path, "car")
+
+
+def test_a_plot_shows_itself(pictures, counted):
+    plot = plot_object(pictures, "car", ["yolo"])
+    assert isinstance(plot, Plot) and isinstance(plot, str) and json.loads(plot)["path"] == str(plot.path)
+    assert plot._repr_mimebundle_()["image/png"] and len(plot.figure.axes) == 1
+    assert Plot("{}")._repr_mimebundle_() == {"text/plain": "{}"}
+
+
+LONG = "Kantatie 45 Hyvinkää Kurkisuo, Helsingin suuntaan ja vielä vähän pidemmälle"
+
+
+@pytest.mark.parametrize("n", [1, 5, 13, 20, 60])
+def test_long_names_of_places_do_not_meet(n):
+    from datetime import datetime, timedelta, timezone
+    frames = [Frame(np.zeros((9, 16, 3), np.uint8), "sample:x", f"{LONG[i % 3:]}", datetime(2026, 6, 21, 8, tzinfo=timezone.utc) + timedelta(hours=i)).save() for i in range(n)]
+    counts = [Count(i * 7 % 123) for i in range(n)]
+    figure = plotting._figure("car", *plotting._labels(frames), {"yolo": counts})
+    plotting._png(figure)
+    labels, (width, height) = [t for t in figure.axes[0].get_xticklabels() if t.get_text()], figure.canvas.get_width_height()
+    boxes = [t.get_window_extent() for t in labels]
+    assert all(0 <= b.x0 and b.x1 <= width and b.y0 >= 0 for b in boxes)
+    lines, lean = max(t.get_text().count("\n") + 1 for t in labels), labels[0].get_rotation()
+    if lean: # neighbours are as far apart as a line is high, across the direction of the text
+        apart = np.diff(figure.axes[0].transData.transform([(0, 0), (1, 0)])[:, 0])[0] * np.sin(np.radians(lean))
+        assert n == 1 or apart >= lines * labels[0].get_fontsize() * 100 / 72
+    assert figure.axes[0].get_window_extent().height > 90  # the labels leave room for the bars
+
+
+def test_files_of_others_tell_time_and_place_by_their_names(tmp_path):
+    paths = [tmp_path / f"cap_2024.09.28_15-59-0{i}_Torni.jpg" for i in (6, 7)]
+    for p in paths: Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(p)
+    assert plotting._labels(paths) == (["15:59:06", "15:59:07"], "Torni, 28.09.2024")
+
+
+# Progress
+
+def test_progress_is_for_those_who_watch():
+    import io
+    class Terminal(io.StringIO):
+        def isatty(self): return True
+    clock = iter(range(100)).__next__
+    screen, pipe = Terminal(), io.StringIO()
+    assert list(plotting._watched("abcd", "counting", after=2, out=screen, clock=clock)) == list(plotting._watched("abcd", "x", after=0, out=pipe)) == list("abcd")
+    assert "counting, 2 of 4" not in screen.getvalue() and "counting, 3 of 4" not in screen.getvalue() and pipe.getvalue() == ""
+    assert "counting, 2" in screen.getvalue() and screen.getvalue().endswith("\r\x1b[K")
+    with pytest.raises(ZeroDivisionError): list(plotting._watched((1 / (2 - i) for i in range(4)), "x", after=-1, out=(screen := Terminal())))
+    assert screen.getvalue().endswith("\r\x1b[K")
+
+
+# Over time
+
+@pytest.fixture
+def hours():
+    paths = []
+    for t in (0, 8, 32, 90):
+        with Camera(f"sample:harbour?t={t}") as camera: paths.append(camera.frame().save())
+    return paths
+
+
+def test_counts_over_time(hours, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no")
+    plot = plot_counts_over_time([*map(str, reversed(hours)), str(broken)], ["cars", "people", "dragons"])
+    answer, (cars, people, dragons) = json.loads(plot), plot.figure.axes
+    assert answer["last"]["car"] == 8 and answer["last"]["dragon"] is None
+    assert any("broken.jpg" in note for note in answer["notes"]) and any("does not know dragon" in note for note in answer["notes"])
+    line = cars.lines[0]
+    assert list(line.get_xdata()) == sorted(line.get_xdata()) and list(line.get_ydata()) == [2, 4, 7, 8]
+    assert [t.get_text() for t in cars.texts] == ["2", "4", "7", "8"] and np.isnan(dragons.lines[0].get_ydata()).all()
+    with pytest.raises(PlotError, match="Nothing could be counted.*dragon"): plot_counts_over_time(hours, "dragons")
+    with pytest.raises(PlotError, match="name 1 to 8"): plot_counts_over_time(hours, [])
+
+
+def test_a_camera_over_time(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(plotting._live, "__defaults__", (pauses.append,))
+    plot = plot_counts_over_time("sample:harbour?t=33", "cars", frames=3, every=7)
+    assert pauses == [7, 7] and len(plot.figure.axes[0].lines[0].get_xdata()) == 3
+    for frames, every in ((0, 1), (201, 1), (100, 60), (3, -1)):
+        with pytest.raises(PlotError, match="in at most 600 seconds"): plot_counts_over_time("sample:harbour", "cars", frames, every)
+
+
+@pytest.mark.parametrize("n, places", [(1, 1), (60, 3)])
+def test_a_time_line_is_readable(n, places):
+    from datetime import datetime, timedelta, timezone
+    start = datetime(2026, 6, 21, 8, tzinfo=timezone.utc)
+    moments = [plotting._Moment(start + timedelta(minutes=17 * i), f"{LONG} {i % places}", {"car": Count(i % 9), "bus": Count(None, "dark")}) for i in range(n)]
+    figure = plotting._timeline(moments, ["car", "bus"])
+    plotting._png(figure)
+    ticks = [t.get_window_extent() for t in figure.axes[1].get_xticklabels() if t.get_text()]
+    assert ticks and all(b.x0 > a.x1 for a, b in zip(ticks, ticks[1:])) and len(figure.axes[0].lines) == places
+
+
+# Side by side
+
+def test_detectors_side_by_side(hours):
+    with looking_with(OfflineModel(detector_eyes("sample", conf=.8, facts=False))): plot = compare_detectors([*hours[:2], "missing.jpg"], ["cars", "people"])
+    answer = json.loads(plot)
+    assert set(answer["notes"]) == {"missing.jpg"} and all(len(both) == 2 for kinds in answer["disagreements"].values() for both in kinds.values())
+    assert len(plot.figure.axes) == 6 and [len(ax.patches) for ax in plot.figure.axes[1::2]] == [4, 4, 0]
+    differ = [t.get_color() for t in plot.figure.axes[1].get_yticklabels()]
+    assert ("#a03030" in differ) == (str(hours[0]) in answer["disagreements"])
+    with pytest.raises(PlotError, match="at most 12"): compare_detectors(["a.jpg"] * 13)
+    with pytest.raises(PlotError, match="Nothing could be compared"): compare_detectors("missing.jpg")

@@ -1,11 +1,13 @@
 "Functions as tools: every kind of signature gets a right schema, and what a model sends becomes what the signature asks for."
 import copy, functools, gc, json, pickle, random, subprocess, sys, weakref
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Callable, Dict, List, Literal, NamedTuple, Optional, TypedDict, Union
+from typing import Annotated, Any, Callable, Dict, Final, Generic, List, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar, Union
 from uuid import UUID
 
 import pytest
@@ -52,6 +54,31 @@ class Point(NamedTuple):
     x: int
     y: int = 0
 
+@dataclass
+class Road:
+    "A road, by its number."
+    number: int                      # As on the signs
+    options: OldOptions              # How to look at it
+    names: list[str] = field(
+        default_factory=list)        # What people call it
+
+class Tree(TypedDict):
+    value: int
+    children: "list[Tree]"
+
+class Shade(Enum): light, dark = (255, 255), (0, 0)
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int = 9
+
+class Dog(BaseModel): kind: Literal["dog"]
+
+T = TypeVar("T")
+class Page(BaseModel, Generic[T]): items: list[T]
+
+UserId = NewType("UserId", int)
+
 S, I, N, B, NULL = ({"type": kind} for kind in ("string", "integer", "number", "boolean", "null"))
 
 def nullable(schema): return {"anyOf": [schema, NULL]}
@@ -70,6 +97,10 @@ TYPES = [
     (UUID, {"type": "string", "format": "uuid"}), (set[str], {"type": "array", "items": S, "uniqueItems": True}),
     (tuple[int, str], {"type": "array", "prefixItems": [I, S], "minItems": 2, "maxItems": 2}), (tuple[int, ...], {"type": "array", "items": I}),
     (Annotated[int, Field(ge=1, le=9)], {"type": "integer", "minimum": 1, "maximum": 9}), (Annotated[int, "Just a note"], I),
+    (Sequence[int], {"type": "array", "items": I}), (Iterable[int], {"type": "array", "items": I}), (typing.Iterable, {"type": "array", "items": {}}), (Mapping[str, int], {"type": "object", "additionalProperties": I}),
+    (Iterator[int], {"type": "array", "items": I}), (frozenset[str], {"type": "array", "items": S, "uniqueItems": True}), (UserId, I), (T, {}), (Final[int], I), (timedelta, {"type": "string", "format": "duration"}),
+    (time, {"type": "string", "format": "time"}), (bytes, {"type": "string", "format": "binary"}), (Shade, {"type": "string", "enum": ["light", "dark"]}), (list[Shade], {"type": "array", "items": {"type": "string", "enum": ["light", "dark"]}}),
+    (Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)], {"type": "array", "items": {**I, "minimum": 1}, "minItems": 1}), (Optional[Literal["a", "b"]], nullable({"type": "string", "enum": ["a", "b"]})),
 ]
 
 
@@ -84,7 +115,9 @@ def test_type(tp, expected):
     (Box, {"x": 1}, {"x": -1}), (Zone, {"name": "gate", "boxes": [{"x": 1}]}, {"name": "gate", "boxes": [{}]}), (list[Box], [{"x": 1}], [1]),
     (Node, {"value": 1, "children": [{"value": 2, "children": []}]}, {"value": 1, "children": [{}]}), (OldOptions, {}, {"night": "x"}),
     (NewOptions, {"night": True}, {"zoom": 1.0}), (MixedOptions, {"night": True}, {"zoom": 1.0}), (dict[str, Zone], {"a": {"name": "b"}}, {"a": {}}),
-    (list[OldOptions], [{"night": True}], [{"night": "x"}]), (Optional[MixedOptions], None, {}), (Point, [1, 2], ["x", "y"]), (Decimal, 1.5, []),
+    (list[OldOptions], [{"night": True}], [{"night": "x"}]), (Annotated[OldOptions, "How"], {}, {"night": "x"}), (Optional[Road], {"number": 1, "options": {"night": True}}, {"number": 1, "options": {"night": "x"}}),
+    (Tree, {"value": 1, "children": [{"value": 2, "children": []}]}, {"value": 1, "children": [{}]}), (Page[Box], {"items": [{"x": 1}]}, {"items": [1]}),
+    (Annotated[Union[Cat, Dog], Field(discriminator="kind")], {"kind": "cat", "lives": 7}, {"kind": "cow"}), (dict[str, list[Zone]], {"a": [{"name": "b"}]}, {"a": [{}]}), (Union[Cat, Dog, None], {"kind": "dog"}, {"kind": "cow"}), (Optional[MixedOptions], None, {}), (Point, [1, 2], ["x", "y"]), (Decimal, 1.5, []),
 ])
 def test_schema_of_objects_stands_in_the_tool(tp, good, bad):
     "References in the parameters lead to definitions at the root of the parameters."
@@ -124,13 +157,27 @@ def test_two_classes_of_one_name_do_not_mix():
 
 class Socket: pass
 
-@pytest.mark.parametrize("tp", [Socket, Callable[[int], int], type(json), list[Socket], Optional[Socket], dict[str, Socket], 3, type[int] | Socket,
+@pytest.mark.parametrize("tp", [Socket, complex, typing.IO, slice, type[int], Exception, dict[str, complex], Callable[[int], int], type(json), list[Socket], Optional[Socket], dict[str, Socket], 3, type[int] | Socket,
                                 Callable | None, Union[str, Callable[[], int]], list[Callable | int]],
                          ids=str)
 def test_what_json_cannot_hold_is_refused_by_name(tp):
     def tool(good: int, odd=None): pass
     tool.__annotations__["odd"] = tp
     with pytest.raises(SchemaError, match="'odd'.*"): function_schema(tool)
+
+
+@pytest.mark.parametrize("tp, value, expected", [(Iterable[int], ["1", 2], [1, 2]), (Shade, "dark", Shade.dark), (list[Shade], ["light"], [Shade.light]), (timedelta, "PT1H", timedelta(hours=1)),
+    (frozenset[str], ["a", "a"], frozenset("a")), (tuple[int, ...], ["1"], (1,)), (UUID, "12345678-1234-5678-1234-567812345678", UUID("12345678-1234-5678-1234-567812345678")),
+    (Literal[Mode.fast], "fast", Mode.fast), (Mode, "Careful", Mode.careful), (dict[str, list[int]], {"a": "[1]", "b": "2"}, {"a": [1], "b": [2]}), (Zone, {"name": "g", "boxes": '[{"x": 1}]'}, Zone("g", [Box(x=1)])),
+    (Annotated[Union[Cat, Dog], Field(discriminator="kind")], {"kind": "dog"}, Dog(kind="dog")), (list[Road], [{"number": "1", "options": {}}], [Road(1, {})])], ids=str)
+def test_values_become_what_the_hint_says(tp, value, expected):
+    def tool(thing): pass
+    tool.__annotations__["thing"] = tp
+    assert bind_arguments(tool, {"thing": value})["thing"] == expected
+
+def test_an_iterator_can_be_iterated():
+    def tool(thing: Iterator[int]): return next(thing)
+    assert tool(**bind_arguments(tool, {"thing": ["7"]})) == 7
 
 
 # Signatures
@@ -153,6 +200,33 @@ def test_defaults_fit_their_own_schema():
     schema = shape(look)
     Draft202012Validator(schema).validate({name: p["default"] for name, p in schema["properties"].items()})
 
+
+def test_defaults_of_every_kind_are_shown():
+    def look(zone: Zone = Zone("gate", [Box(x=1)]), shade: Shade = Shade.dark, age: timedelta = timedelta(hours=1), box: Box = Box(x=2), modes: tuple[Mode, ...] = (Mode.fast,), odd: float = float("nan")): pass
+    props = shape(look)["properties"]
+    assert {n: p["default"] for n, p in props.items() if "default" in p} == {"zone": {"name": "gate", "boxes": [{"x": 1, "title": "none"}]}, "shade": "dark", "age": "PT1H",
+        "box": {"x": 2, "title": "none"}, "modes": ["fast"]}
+
+def test_field_as_a_default():
+    "As in web frameworks: the model sees the default, and the function gets it."
+    def look(image: str = Field(description="Picture"), conf: float = Field(0.25, ge=0, le=1), tags: list[str] = Field(default_factory=list), n: Annotated[int, Field(default=5)] = ...): return image, conf, tags
+    def near(n: Annotated[int, Field(default=5, ge=1)]): return n
+    schema = shape(look)
+    assert schema["required"] == ["image"] and schema["properties"]["image"] == {**S, "description": "Picture"}
+    assert schema["properties"]["conf"] == {**N, "minimum": 0, "maximum": 1, "default": 0.25} and schema["properties"]["tags"]["default"] == []
+    assert look(**bind_arguments(look, {"image": "x"})) == ("x", 0.25, []) and look(**bind_arguments(look, {"image": "x", "conf": "0.5"})) == ("x", 0.5, [])
+    assert near(**bind_arguments(near, {})) == 5 and shape(near)["required"] == []
+    with pytest.raises(ArgumentError, match="conf"): bind_arguments(look, {"image": "x", "conf": 2})
+
+def test_unpacked_options():
+    class Options(typing_extensions.TypedDict, total=False):
+        night: typing_extensions.Required[bool]  # After dark
+        zoom: float
+    def look(image: str, **options: typing_extensions.Unpack[Options]): return image, options
+    schema = shape(look)
+    assert schema["required"] == ["image", "night"] and schema["properties"]["zoom"] == N and "additionalProperties" not in schema
+    bound = bind_arguments(look, {"image": "x", "night": "true"})
+    assert look(*bound.args, **bound.kwargs) == ("x", {"night": True})
 
 def test_variable_arguments():
     def watch(place: str, *labels: str, limit: int = 3, **counts: int): return place, labels, limit, counts
@@ -243,6 +317,17 @@ def test_string_annotations():
     with pytest.raises(SchemaError, match="'b'.*Nowhere"): function_schema(lost)
 
 
+def test_forward_references_among_local_classes():
+    @dataclass
+    class Left:
+        right: "list[Right]"
+    @dataclass
+    class Right: n: int
+    def look(left: "Left", rights: list["Right"] = (), more: Optional[list["Right"]] = None): pass
+    schema = shape(look)
+    assert set(schema["$defs"]) == {"Left", "Right"} and schema["properties"]["rights"]["items"] == {"$ref": "#/$defs/Right"}
+    assert bind_arguments(look, {"left": {"right": [{"n": "1"}]}})["left"] == Left([Right(1)])
+
 def test_future_annotations(tmp_path, monkeypatch):
     (tmp_path / "later_module.py").write_text("from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Spot:\n    x: int\n"
                                               "def go(\n    spot: Spot,  # Where to\n    hurry: bool = False,\n): 'Go.'\n")
@@ -274,6 +359,33 @@ def test_comments():
     assert extract_parameter_comments(f) == {"b": "Both, by the second", "c": "Above the next, in two lines Issue #4 says more",
                                              "d": "After a tricky string and further below", "e": "first line of e outside", "f": "A function",
                                              "args": "Rest", "kw": "Named"}
+
+def test_comments_of_one_line_and_of_fields():
+    def one(a: int, b: int = 2):  # The second
+        "Doc."
+    def two(a: int,   # First
+            b: int):  # Second
+        pass
+    def three(a: int,
+              b: int) -> int:  # What comes back
+        pass
+    assert [extract_parameter_comments(f) for f in (one, two, three)] == [{"b": "The second"}, {"a": "First", "b": "Second"}, {}]
+    assert extract_parameter_comments(Road) == {"number": "As on the signs", "options": "How to look at it", "names": "What people call it"}
+    def drive(road: Road): pass
+    road = shape(drive)["$defs"]["Road"]
+    assert road["description"] == "A road, by its number." and [p["description"] for p in road["properties"].values()] == ["As on the signs", "How to look at it", "What people call it"]
+
+def test_a_class_is_documented_by_its_docstrings():
+    class Lamp:
+        "A lamp."
+        def __init__(self, name: str, watts=60):
+            """Make one.
+
+            Args:
+                name: What it is called
+                watts: How bright
+            """
+    assert [p["description"] for p in shape(Lamp)["properties"].values()] == ["What it is called", "How bright"]
 
 def test_comment_wins_over_docstring_and_annotated():
     def f(a: Annotated[int, "annotated"],  # comment
@@ -352,6 +464,29 @@ def test_a_change_to_one_tool_is_not_seen_by_the_next():
     first["function"]["parameters"]["$defs"].clear()
     assert list(shape(look)["properties"]) == ["image", "box"] and shape(look)["$defs"]
 
+def test_every_copy_is_its_own():
+    "The first copy is read, later ones are compiled: no two share anything."
+    def look(image: str, boxes: list[Box] = [], mode: Literal["a", "b"] = "a"): "Look."
+    tools = [function_schema(look) for _ in range(5)]
+    assert all(tool == tools[0] for tool in tools)
+    def parts(thing): return [id(thing), *(i for v in (thing.values() if isinstance(thing, dict) else thing) for i in parts(v))] if isinstance(thing, (dict, list)) else []
+    ids = [i for tool in tools for i in parts(tool)]
+    assert len(ids) == len(set(ids))
+    strict = [function_schema(look, strict=True) for _ in range(3)]
+    assert strict[0] == strict[2] and "strict" not in function_schema(look)["function"]
+
+def test_what_a_function_declares_goes_to_the_host():
+    def wipe(path: str): "Wipe."
+    assert "level" not in function_schema(wipe)["function"]["metadata"]
+    wipe.tool_level, wipe.tool_untrusted = "exec", True  # as `tool_level` does, after a plan was made
+    @functools.wraps(wipe)
+    def wrapped(*args): pass
+    for func in (wipe, wrapped, functools.partial(wipe), functools.partial(functools.partial(wipe), path="x")):
+        told = function_schema(func)["function"]["metadata"]
+        assert told["level"] == "exec" and told["untrusted"] is True
+    assert function_schema(wipe, level="read")["function"]["metadata"]["level"] == "read"
+    assert "metadata" not in public_tool(function_schema(wipe))["function"]
+
 def test_plans_do_not_keep_functions_alive():
     class Holder:
         def look(self, image: str): "Look."
@@ -375,7 +510,11 @@ def test_strict():
     assert function["parameters"]["additionalProperties"] is False and function["parameters"]["$defs"]["Zone"]["additionalProperties"] is False
     assert function["parameters"]["properties"]["mode"]["anyOf"][-1] == NULL
     def free(anything: dict): pass
-    with pytest.raises(SchemaError, match="strict"): function_schema(free, strict=True)
+    with pytest.raises(SchemaError, match="free.anything.*strict"): function_schema(free, strict=True)
+    def pets(pet: Annotated[Union[Cat, Dog], Field(discriminator="kind", description="Whose")], when: datetime, name: Annotated[str, Field(min_length=1)] = "x"): pass
+    parameters = function_schema(pets, strict=True)["function"]["parameters"]
+    assert "oneOf" not in json.dumps(parameters) and "minLength" not in json.dumps(parameters) and parameters["properties"]["when"]["format"] == "date-time"
+    assert parameters["properties"]["name"] == {"anyOf": [S, NULL]} and parameters["$defs"]["Cat"]["required"] == ["kind", "lives"]
 
 def test_names_suit_every_model():
     def näkymä(x: int): pass
@@ -409,7 +548,7 @@ def test_arguments_become_what_the_signature_asks_for(arguments, expected):
     ({}, "'image' is missing"), ({"image": "x", "cuont": 1}, "no parameter 'cuont'"), ({"image": None}, "image"), ({"image": "x", "count": "many"}, "valid integer"),
     ({"image": "x", "count": 1.5}, "count"), ({"image": "x", "mode": "slow"}, "'fast' or 'careful'"), ({"image": "x", "zone": {}}, "zone.name"),
     ({"image": "x", "when": "yesterday"}, "when"), ({"image": ["x"]}, "image"), (["x"], "JSON object"), ("x", "JSON object"), (None, "JSON object"),
-    ({"image": "x", "self": 1}, "'self'"),
+    ({"image": "x", "self": 1}, "'self'"), ({"image": "x", "tags": [1, {}]}, "tags.1"), ({"image": "x", "zone": {"name": "g", "boxes": [{"x": -1}]}}, "greater than or equal to 0"),
 ])
 def test_a_refusal_says_what_was_expected(arguments, told):
     with pytest.raises(ArgumentError) as caught: bind_arguments(look, arguments)
@@ -454,3 +593,7 @@ def test_annotated_and_none():
     assert Draft202012Validator(schema["a"]).is_valid(None) and not Draft202012Validator(schema["a"]).is_valid(0) and schema["b"]["description"] == "Note"
     assert bind_arguments(f, {"a": None, "b": None, "c": None, "d": None}) == {"a": None, "b": None, "d": None}
     with pytest.raises(ArgumentError): bind_arguments(f, {"a": 0})
+
+
+def test_not_callable():
+    with pytest.raises(SchemaError, match="cannot be called"): function_schema(3)

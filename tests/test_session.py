@@ -6,7 +6,7 @@ import pytest
 
 from llmcam.application import session as S
 from llmcam.application.session import *
-from llmcam.core.fc import fn_exec, form_msg
+from llmcam.core.fc import Allowance, fn_exec, form_msg
 from llmcam.core.fn_to_schema import function_schema
 from llmcam.core.offline import OfflineModel, OfflineServer, ScriptedModel, check_messages
 from llmcam.core.policy import ToolPolicy
@@ -393,7 +393,8 @@ def test_the_real_client_against_a_strict_server():
         s, told = manager[manager.init_session()], threading.Event()
         s.set_sender(lambda msg: told.set())
         assert "no plot" in s.chat("List the plot files.").lower() or s.messages[2]["role"] == "tool"
-        s.tools.append(function_schema(count_objects))
+        s.tools[:] = [tool for tool in s.tools if tool["function"]["metadata"].get("service") != "watch_manager"]  # a stream, not a rule
+        s.tools.append(function_schema(count_objects, level="read"))
         s.chat("Notify me when there is at least 1 car at the gate.")
         assert told.wait(20) and [stream.is_alive() for stream in s.streams.values()] == [True]
         s.chat("Stop the notification stream.")
@@ -464,3 +465,190 @@ def test_a_watch_needs_a_number_of_seconds(offline, every):
     sid = offline.init_session()
     with pytest.raises(ValueError, match="number of seconds"): S.execute_start_notification_stream("start_notification_stream", sid, every=every, manager=offline.name)
     assert not offline[sid].streams
+
+
+# ---------------------------------------------------------------- whose turn it is
+
+class Gate:
+    "A model that answers when it is let go."
+    def __init__(self): self.chat = self.completions = self; self.asked, self.go, self.order = threading.Semaphore(0), threading.Event(), []
+    def create(self, messages, **request):
+        self.order.append(messages[-1]["content"])
+        self.asked.release()
+        assert self.go.wait(20)
+        return {"choices": [{"message": {"content": f"re {messages[-1]['content']}"}, "finish_reason": "stop"}]}
+
+
+@pytest.fixture
+def gated():
+    with SessionManager([], client=Gate(), max_waiting=3, wait=20) as manager:
+        yield manager, manager[manager.init_session()]
+        manager.client.go.set()
+
+
+def waiting(s, n): return lambda: len(s._queue._waiting) == n
+
+
+def test_first_come_first_served_for_threads_and_tasks(gated):
+    manager, s = gated
+    first = threading.Thread(target=s.chat, args=("first",)); first.start()
+    assert manager.client.asked.acquire(timeout=10)
+    threads = [threading.Thread(target=s.chat, args=("thread",)), threading.Thread(target=lambda: asyncio.run(s.achat("task"))),
+               threading.Thread(target=lambda: list(s.stream("stream")))]
+    for n, thread in enumerate(threads): thread.start(); until(waiting(s, n + 1))
+    with pytest.raises(SessionError, match="3 turns are waiting"): s.chat("one too many")
+    manager.client.go.set()
+    for thread in (first, *threads): thread.join(20)
+    assert manager.client.order == ["first", "thread", "task", "stream"] == [m["content"] for m in s.messages if m["role"] == "user"]
+
+
+def test_waiting_has_an_end(gated):
+    manager, s = gated
+    thread = threading.Thread(target=s.chat, args=("first",)); thread.start()
+    assert manager.client.asked.acquire(timeout=10)
+    manager.wait = 0.05
+    with pytest.raises(SessionError, match="busy for 0.05 seconds"): s.chat("late")
+    with pytest.raises(SessionError, match="busy for 0.05 seconds"): asyncio.run(s.achat("late"))
+    assert waiting(s, 0)()
+    manager.client.go.set(); thread.join(20)
+    assert s.chat("now") == "re now"
+
+
+def test_a_cancelled_task_frees_the_turn_and_leaves_nothing(gated):
+    manager, s = gated
+    async def main():
+        turn = asyncio.create_task(s.achat("cancelled in its turn"))
+        await asyncio.to_thread(manager.client.asked.acquire, timeout=10)
+        queued = asyncio.create_task(s.achat("cancelled in the queue"))
+        while not waiting(s, 1)(): await asyncio.sleep(0.005)
+        queued.cancel(); turn.cancel()
+        for task in (queued, turn):
+            with pytest.raises(asyncio.CancelledError): await task
+        manager.client.go.set()
+        return await s.achat("next")
+    assert asyncio.run(main()) == "re next" and [m["content"] for m in s.messages] == ["next", "re next"]
+
+
+def test_astream_and_one_that_is_left_early(offline):
+    s = offline[offline.init_session()]
+    script(offline, [("list_plot_files", {})], "One.", "Two.", "Three.")
+    async def main():
+        kinds = [type(event).__name__ async for event in s.astream("1")]
+        async for event in s.astream("2"): break
+        events = s.astream("3")
+        await events.__anext__()
+        await events.aclose()
+        return kinds
+    kinds = asyncio.run(main())
+    assert kinds[0] == "ToolStarted" and kinds[-1] == "Final" and s.messages[-1]["content"] == "One."
+    assert s.chat("again") and len([m for m in s.messages if m["role"] == "user"]) == 2
+    offline.client = Broken()
+    async def fails(): return [event async for event in s.astream("x")]
+    with pytest.raises(ConnectionError): asyncio.run(fails())
+
+
+def test_whoever_hears_the_final_event_may_leave(offline):
+    s = offline[offline.init_session()]
+    for event in s.stream("hello"):
+        if type(event).__name__ == "Final": break
+    assert [m["role"] for m in s.messages] == ["user", "assistant"] == [m["role"] for _, m in s.history()]
+
+
+def test_a_turn_that_is_interrupted_takes_its_tools_back(offline):
+    s = offline[offline.init_session()]
+    before = names(s.tools)
+    script(offline, [("add_function_tools", {"service_name": "plots", "function_names": ["llmcam.utils.file_manager.list_plot_files"]})])
+    seen = []
+    def vanish(event):
+        seen.append(names(s.tools))
+        offline.client.chat = None  # the model is gone before its answer
+    with pytest.raises(Exception): s.chat("Add it.", on_event=vanish)
+    assert len(seen[-1]) == len(before) + 1
+    assert names(s.tools) == before and s.messages == [] and offline.store.look(s.id).last == 0
+
+
+def test_others_see_only_whole_turns(gated):
+    manager, s = gated
+    turn = threading.Thread(target=s.chat, args=("first",)); turn.start()
+    assert manager.client.asked.acquire(timeout=10)
+    assert s.messages == [] and manager.store.messages(s.id) == []
+    s.append(form_msg("system", "meanwhile"))
+    manager.client.go.set(); turn.join(20)
+    assert [m["content"] for m in s.messages] == ["meanwhile", "first", "re first"] == [m["content"] for _, m in s.history()]
+
+
+def test_close_ends_in_bounded_time(gated):
+    manager, s = gated
+    errors = []
+    def talk():
+        try: s.chat("x")
+        except SessionError as e: errors.append(e)
+    threads = [threading.Thread(target=talk, daemon=True) for _ in range(2)]
+    threads[0].start()
+    assert manager.client.asked.acquire(timeout=10)
+    threads[1].start(); until(waiting(s, 1))
+    begun = time.monotonic()
+    manager.close(0.2)
+    assert time.monotonic() - begun < 2
+    manager.client.go.set()
+    for thread in threads: thread.join(10)
+    assert len(errors) == 1 and "closed" in str(errors[0])  # the one that waited; the other had its answer
+    with pytest.raises(SessionError, match="closed"): s.chat("after")
+
+
+# ---------------------------------------------------------------- limits
+
+def test_limits_say_what_to_do(offline):
+    small = SessionManager([], client=offline.client, max_sessions=2, max_chars=10, max_tools=13, allowance=Allowance(requests=1))
+    s = small[small.init_session()]; small.init_session()
+    with pytest.raises(SessionError, match="raise max_sessions"): small.init_session()
+    with pytest.raises(SessionError, match="Say it shorter"): s.chat("x" * 11)
+    execute_handler("add_function_tools", s.id, manager=small.name, service_name="one", function_names=["llmcam.utils.file_manager.list_plot_files", "textwrap.fill"])
+    before = names(s.tools)
+    with pytest.raises(SessionError, match="more than 13 tools"):
+        execute_handler("add_function_tools", s.id, manager=small.name, service_name="two", function_names=["textwrap.shorten", "textwrap.dedent"])
+    assert names(s.tools) == before
+    s.chat("hello")
+    with pytest.raises(SessionError, match="has used 1 requests"): s.chat("again")
+    assert s.usage.requests == 1 and s.totals["turns"] == 1
+
+
+def test_tools_that_were_touched_take_no_room_after_a_turn(offline):
+    offline.client = Gate()  # keeps no requests
+    offline.client.go.set()
+    def grow(n):
+        "Bytes a session, once the caches, which are bounded, are full."
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [(s, s.chat("hello")) for s in (offline[offline.init_session()] for _ in range(n))]
+        gc.collect()
+        return (tracemalloc.get_traced_memory()[0] - before) / len(kept)
+    tracemalloc.start()
+    try:
+        grow(70)
+        assert grow(40) < 4096
+    finally: tracemalloc.stop()
+
+
+# ---------------------------------------------------------------- folders
+
+def test_a_folder_goes_with_its_session_and_nothing_else(tmp_path, own_data):
+    manager = SessionManager([], policy=ToolPolicy.web())
+    s, other = (manager[manager.init_session()] for _ in range(2))
+    outside = tmp_path / "outside"; outside.mkdir(); (outside / "precious.txt").write_text("mine")
+    for each in (s, other): Path(each.policy.data).mkdir(parents=True); (Path(each.policy.data) / "cap.jpg").write_bytes(b"x")
+    (Path(s.policy.data) / "link").symlink_to(outside)
+    (Path(s.policy.data) / "deep" / "er").mkdir(parents=True)
+    folder = Path(s.policy.data)
+    manager.remove_session(s.id)
+    assert not folder.exists() and (outside / "precious.txt").exists() and (Path(other.policy.data) / "cap.jpg").exists()
+    linked = manager[manager.init_session()]
+    Path(linked.policy.data).symlink_to(outside)
+    manager.remove_session(linked.id); manager.remove_session("../../outside"); manager.remove_session(None)
+    assert (outside / "precious.txt").exists() and own_data.exists()
+
+
+def test_a_folder_that_the_person_chose_is_never_deleted(tmp_path):
+    chosen = tmp_path / "chosen"; chosen.mkdir()
+    manager = SessionManager([], policy=ToolPolicy.web(data=str(chosen)))
+    manager.remove_session(manager.init_session())
+    assert chosen.exists()

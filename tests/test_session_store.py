@@ -1,9 +1,10 @@
 "Stores: the same promises from memory, SQLite and PostgreSQL, kept through kills, torn files and several workers."
 import asyncio, json, os, random, shutil, sqlite3, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, lacking
 from postgres import find, postgres
@@ -17,10 +18,12 @@ from llmcam.core.fn_to_schema import function_schema
 from llmcam.core.offline import OfflineModel, ScriptedModel, check_messages
 from llmcam.core.policy import ToolPolicy
 from llmcam.utils.notification import Notification
-from llmcam.vision.watch import Rule
+from llmcam.vision import watch as watch_module
+from llmcam.vision.camera import Frame
+from llmcam.vision.watch import Observations, Rule
+from llmcam.vision.yolo import Detections
 
 WORKER = Path(__file__).with_name("store_worker.py")
-names = count()
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +33,18 @@ def server():
     with postgres() as url: yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path):
-    "The address of an empty shared store."
-    if request.param == "sqlite": return f"sqlite:///{tmp_path}/sessions.db"
-    server, name = request.getfixturevalue("server"), f"test{next(names)}"
+def address(kind, request, tmp_path):
+    "The address of an empty store that several processes may share."
+    if kind == "sqlite": return f"sqlite:///{tmp_path}/sessions.db"
     import psycopg
-    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection: connection.execute(f"CREATE DATABASE {name}")
-    return server.replace("/postgres?", f"/{name}?")
+    server = request.getfixturevalue("server")
+    with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS meta, sessions, messages, notifications, watches")
+    return server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path): return address(request.param, request, tmp_path)
 
 
 @pytest.fixture
@@ -48,10 +55,29 @@ def two(url):
     for store in stores: store.close()
 
 
-@pytest.fixture(params=["memory", "shared"])
-def store(request):
-    if request.param == "memory": return MemoryStore()
-    return request.getfixturevalue("two")[0]
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store(request, tmp_path):
+    store = open_store(None if request.param == "memory" else address(request.param, request, tmp_path))
+    yield store
+    store.close()
+
+
+class Pier:
+    "A camera and a detector that always see two boats."
+    def __enter__(self): return self
+    def __exit__(self, *exc): pass
+    def frame(self): return Frame(np.zeros((90, 160, 3), np.uint8), "pier", "Pier", datetime.now(timezone.utc))
+
+
+def see(frame, conf, weights):
+    return Detections(["boat"] * 2, np.array([[10, 30, 20, 50], [30, 30, 40, 50]], float), np.full(2, .9), frame.image, ("boat",))
+
+
+@pytest.fixture
+def pier(monkeypatch):
+    "All watches of this process look at the pier."
+    eyes = Observations(lambda uri: Pier(), see)
+    monkeypatch.setattr(watch_module, "default_observations", lambda: eyes)
 
 
 def say(text): return form_msg("user", text)
@@ -61,8 +87,8 @@ def names_of(tools): return [tool["function"]["name"] for tool in tools]
 
 def until(condition, seconds=15):
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end: time.sleep(0.01)
-    assert condition()
+    while not (met := condition()) and time.monotonic() < end: time.sleep(0.01)
+    assert met
 
 
 def worker(*args):
@@ -251,9 +277,10 @@ def test_commits_are_shared_by_those_who_wait(tmp_path):
     store.create("a")
     do = store._write._do
     store._write._do = lambda batch: (commits.append(len(batch)), do(batch))
-    gate = threading.Event()
-    blocker = threading.Thread(target=store._write, args=(lambda run: gate.wait(10),))
+    begun, gate = threading.Event(), threading.Event()
+    blocker = threading.Thread(target=store._write, args=(lambda run: (begun.set(), gate.wait(10)),))
     blocker.start()
+    begun.wait(10)
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(store.append, "a", [say(str(n))]) for n in range(20)]
         until(lambda: store._write._work.qsize() == 20)
@@ -331,8 +358,8 @@ def test_kill_9_loses_nothing_acknowledged_and_leaves_no_half_turn(tmp_path):
     store = open_store(url)
     for id in sessions: store.create(id)
     store.close()
-    for _ in range(6):
-        pair = [worker("turns", url, *sessions), worker("turns", url, *sessions)]
+    for mode in ("turns", *["commits"] * 5):
+        pair = [worker(mode, url, *sessions) for _ in range(2)]
         with ThreadPoolExecutor(2) as pool: heard = list(pool.map(lambda process: kill_at_random(process, 0.0, 0.2), pair))
         acknowledged |= {line for lines in heard for line in lines}
     store = open_store(url)
@@ -388,7 +415,7 @@ def test_workers_on_postgres_and_one_is_killed(server):
     store = open_store(server)
     sessions = [f"shared{n}" for n in range(3)]
     for id in sessions: store.create(id)
-    workers, acknowledged = [worker("turns", server, *sessions) for _ in range(4)], []
+    workers, acknowledged = [worker(mode, server, *sessions) for mode in ("turns", "commits") * 2], []
     heard = [process.stdout.readline() for process in workers]
     time.sleep(0.3)
     workers[0].kill()  # in mid-turn, as all its threads always are
@@ -424,7 +451,7 @@ def test_a_session_comes_back(url):
     with SessionManager(store=url, client=ScriptedModel([("plots_list_plot_files", {})], "None yet.")) as manager:
         assert manager.init_session(id) == id and list(manager[id].messages) == said and names_of(manager[id].tools) == tools
         assert {tool["function"]["metadata"]["manager"] for tool in manager[id].tools if "manager" in tool["function"]["metadata"]} == {manager.name}
-        assert manager[id].chat("Which?") == "None yet." and "There are no plot" in manager[id].messages[-2]["content"] or "[]" in manager[id].messages[-2]["content"]
+        assert manager[id].chat("Which?") == "None yet." and manager[id].messages[-2]["role"] == "tool"
         check_messages(manager[id].messages)
         assert manager[id].totals["turns"] == 2 and manager[id].totals["calls"] == 2
 
@@ -522,9 +549,11 @@ def test_only_the_last_messages_are_sent(tmp_path):
         s.append(form_msg("system", "You watch the quay."))
         for n in range(20): s.chat(str(n))
         sent = model.requests[-1][0] if isinstance(model.requests[-1], tuple) else model.requests[-1]["messages"]
-        assert [m["content"] for m in sent] == ["You watch the quay.", "16", "ok", "17", "ok", "18", "ok", "19"]
+        assert [m["content"] for m in sent if m.get("name") is None] == ["You watch the quay.", "16", "ok", "17", "ok", "18", "ok", "19"]
+        assert "not shown" in sent[1]["content"] and sent[1]["name"]  # the program's words, which count as a stranger's
         assert len(s.history()) == 41
-    with SessionManager([], store=f"sqlite:///{tmp_path}/x.db", max_messages=6) as manager: assert len(manager[s.id].messages) == 12
+    with SessionManager([], store=f"sqlite:///{tmp_path}/x.db", max_messages=6) as manager:
+        assert [m["content"] for m in manager[s.id].messages][:2] == ["You watch the quay.", "14"] and len(manager[s.id].messages) == 13
 
 
 # ---------------------------------------------------------------- the outbox
@@ -554,29 +583,32 @@ def test_news_from_another_worker_arrives(url):
 
 # ---------------------------------------------------------------- watches
 
-def rule(): return Rule("sample:harbour?t=120", "boat", confirm="1 of 1", every=60)
+def rule(): return Rule("pier", "boat", confirm="1 of 1", every=60)
 
 
-def test_watches_go_on_after_a_restart(url):
-    with SessionManager(store=url, client=OfflineModel()) as manager:
+def test_watches_go_on_after_a_restart(url, pier):
+    looks = ScriptedModel(*[[("send_notification", {"msg": "A boat."})], "Told."] * 2, *["Nothing new."] * 20)
+    with SessionManager(store=url, client=looks) as manager:
         s = manager[manager.init_session()]
-        told, stopped = s.watches.start(rule()), s.watches.start(rule())
+        told, stopped = s.watches.start(rule()), s.watches.start(Rule("pier", "boat", "at least", 90, every=60))
         s.watches.stop(stopped.id)
-        stream = s.start_stream([say("Tell me when there are at least 90 boats on sample:harbour?t=20.")], every=3600)
-        until(lambda: len(s.outbox) >= 1, 60)
+        stream = s.start_stream([say("Tell me when a boat comes.")], every=3600)
+        until(lambda: len(s.outbox) == 2 and s.streams[stream].ticks == 1)
         manager._keep()
-    with SessionManager(store=url, client=OfflineModel()) as manager:
+    with SessionManager(store=url, client=looks) as manager:
         s = manager[s.id]
-        until(lambda: [w.id for w in s.watches.running] == [told.id] and stream in s.streams)
-        assert s.streams[stream].is_alive() and s.streams[stream].ticks >= 0
+        until(lambda: [w.id for w in s.watches.running] == [told.id] and stream in s.streams and s.streams[stream].is_alive())
+        assert s.watches[told.id].state.told == 1
+        until(lambda: len(s.outbox) == 3)
         s.stop_stream(stream); s.watches.stop(told.id)
         said = len(s.outbox)
-    with SessionManager(store=url, client=OfflineModel()) as manager:
+        assert len({note.id for note in s.outbox}) == said == 3  # the second look of the stream has a name of its own
+    with SessionManager(store=url) as manager:
         manager._keep()
         assert not manager[s.id].streams and not manager[s.id].watches.running and len(manager[s.id].outbox) == said
 
 
-def test_a_watch_runs_on_one_worker_and_follows_its_session(url):
+def test_a_watch_runs_on_one_worker_and_follows_its_session(url, pier):
     with SessionManager(store=url, client=Echo(), lease=0.4) as one, SessionManager(store=url, client=Echo(), lease=0.4) as two:
         s = one[one.init_session()]
         watch = s.watches.start(rule())
@@ -589,10 +621,10 @@ def test_a_watch_runs_on_one_worker_and_follows_its_session(url):
         assert two.store.claim("probe", 1) == []
 
 
-def test_the_watch_of_a_dead_worker_is_taken_over(url):
+def test_the_watch_of_a_dead_worker_is_taken_over(url, pier):
     code = ("import sys, time\nfrom llmcam.application.session import *\nfrom llmcam.vision.watch import Rule\n"
             "m = SessionManager(store=sys.argv[1], lease=0.5)\ns = m[m.init_session()]\n"
-            "w = s.watches.start(Rule('sample:harbour?t=120', 'boat', every=60))\nprint(s.id, w.id, flush=True)\ntime.sleep(60)")
+            "w = s.watches.start(Rule('pier', 'boat', every=60))\nprint(s.id, w.id, flush=True)\ntime.sleep(60)")
     process = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     id, watch = process.stdout.readline().split()
     with SessionManager(store=url, lease=0.5) as manager:
@@ -600,7 +632,7 @@ def test_the_watch_of_a_dead_worker_is_taken_over(url):
         until(lambda: [w.id for w in manager[id].watches.running] == [watch])
 
 
-def test_without_resume_a_manager_only_looks(url):
+def test_without_resume_a_manager_only_looks(url, pier):
     with SessionManager(store=url) as manager:
         s = manager[manager.init_session()]
         s.watches.start(rule())

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from llmcam.core.fc import complete, fn_exec, form_msg
-from llmcam.core.fn_to_schema import ArgumentError, function_schema
+from llmcam.core.fn_to_schema import ArgumentError, Tool, function_schema
 from llmcam.core.offline import ScriptedModel
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from servers import LocalServer
@@ -74,8 +74,20 @@ def test_a_renamed_function_still_runs_and_survives_json():
     add_function_tools(tools, "a", ["textwrap.shorten"])
     add_function_tools(tools, "b", ["textwrap.shorten"])
     assert names(tools) == ["shorten", "b_shorten"]
-    for kept in (tools, json.loads(json.dumps(tools))):
-        assert fn_exec(call("b_shorten", text="hello", width=8), kept) == "hello"
+    assert fn_exec(call("b_shorten", text="hello", width=8), tools) == "hello"
+    stored = json.loads(json.dumps(tools))
+    assert fn_exec(call("b_shorten", text="hello", width=8), stored, ToolPolicy.notebook()) == "hello"
+    assert "error" in fn_exec(call("b_shorten", text="hello", width=8), stored)  # what comes out of a store names code, and may name too much
+
+
+def test_a_stored_tool_names_no_code_that_the_policy_forbids():
+    for fixup, more in (("execute_renamed", {"known_as": "getoutput"}), ("execute_handler_core", {}), ("execute_operation", {"url": "file:///etc/passwd"})):
+        forged = {"type": "function", "function": {"name": "getoutput", "parameters": {"type": "object", "properties": {"cmd": {}, "tools": {}}},
+                  "metadata": {"module": "subprocess", "level": "read", **more}, "fixup": f"llmcam.utils.store.{fixup}"}}
+        for policy in (ToolPolicy(), ToolPolicy.web(), ToolPolicy(allow=("read", "network", "write", "exec"))):
+            assert "reached" not in str(fn_exec(call("getoutput", cmd="echo reached", tools="echo reached"), [forged], policy))
+    with gate(ToolPolicy()), pytest.raises(PolicyError): store.execute_renamed("x", "subprocess", "getstatusoutput", cmd="id")
+    assert store.execute_renamed("x", "subprocess", "getoutput", cmd="echo reached") == "reached"  # weak: nobody asks the policy
 
 
 def test_a_renamed_function_runs_once_even_when_it_fails():
@@ -89,11 +101,15 @@ def test_a_renamed_function_runs_once_even_when_it_fails():
     assert module.runs == [1, 1]
 
 
-def test_too_many_tools_say_what_to_do(api):
+def test_too_many_functions_say_what_to_do():
+    tools = [function_schema(list_image_files, f"s{n}") for n in range(MAX_TOOLS)]
+    with pytest.raises(ValueError, match="room for 0 more"): add_function_tools(tools, "x", ["textwrap.shorten"])
+    assert len(tools) == MAX_TOOLS
+
+
+def test_words_choose_what_fits(api):
     tools = []
     many = api(*(f"{'ship' if n % 10 else 'berth'}_{n}" for n in range(200)))
-    with pytest.raises(ValueError, match="only|remove"): add_api_tools(tools, "big", "https://x.example", many)
-    assert tools == []
     add_api_tools(tools, "big", "https://x.example", many, only="berth")
     assert len(tools) == 20
 
@@ -117,7 +133,7 @@ def manager_tools(tools):
 def test_handler_schema():
     tool = handler_schema(add_api_tools, extra="x")
     assert "tools" not in tool["function"]["parameters"]["properties"] and tool["function"]["parameters"]["required"] == ["service_name", "base_url"]
-    assert tool["function"]["metadata"] == {"module": "llmcam.utils.store", "service": "toolbox_handler", "extra": "x"}
+    assert tool["function"]["metadata"] == {"module": "llmcam.utils.store", "service": "toolbox_handler", "extra": "x", "level": "network", "untrusted": True}
 
 
 def test_a_model_adds_tools_and_uses_them_in_the_same_turn():
@@ -166,21 +182,21 @@ def test_what_llmcam_does_not_offer_is_not_run_for_a_model(dotted):
     fn_exec(call("add_function_tools", service_name="x", function_names=[dotted]), tools)
     for tool in tools[3:]:
         assert tool["function"]["metadata"]["level"] == "exec"
-        assert "can run programs" in fn_exec(call(tool["function"]["name"], session_id="x", command="id", tools=[], function_name="system", module="os"), tools)["error"]
+        parameters = tool["function"]["parameters"]
+        arguments = {name: "x" for name in parameters.get("required", ())}
+        assert "can run programs" in fn_exec(call(tool["function"]["name"], **arguments), tools)["error"]
 
 
 def test_the_weak_variant_shows_that_the_attack_is_real():
     with gate(ToolPolicy.notebook()):
         tools = []
         add_function_tools(tools, "x", ["subprocess.getoutput"])
-    assert fn_exec(call("getoutput", cmd="echo reached"), tools) == "reached"
+    assert fn_exec(call("getoutput", cmd="echo reached"), tools, ToolPolicy.notebook()) == "reached"
 
 
-def test_offered_names_exist():
-    for dotted in store._OFFERED:
-        module, _, name = dotted.rpartition(".")
-        func = getattr(importlib.import_module(module), name)
-        assert f"{func.__module__}.{func.__qualname__}" == dotted
+@pytest.mark.parametrize("given", [[], "", " , "])
+def test_no_names_are_told(given):
+    with pytest.raises(ValueError, match="function_names is empty"): add_function_tools([], "x", given)
 
 
 def test_many_hands_lose_nothing(api):
@@ -190,6 +206,134 @@ def test_many_hands_lose_nothing(api):
     for t in threads: t.start()
     for t in threads: t.join()
     assert len(tools) == 128 and len(set(names(tools))) == 128
+
+
+def test_sixty_four_hands_on_one_list(monkeypatch):
+    "12,800 services come and go; those that shall stay are there, and nothing else."
+    monkeypatch.setattr(store, "MAX_TOOLS", 1000)
+    tools, failed = [function_schema(list_image_files, "first")], []
+    def work(n):
+        try:
+            for k in range(200):
+                add_function_tools(tools, f"s{n}_{k % 4}", ["textwrap.shorten"])
+                if k % 4 != 3: remove_tools(tools, f"s{n}_{k % 4}")
+        except Exception as e: failed.append(e)
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(64)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    services = [t["function"]["metadata"]["service"] for t in tools]
+    assert not failed and sorted(services) == sorted(["first", *(f"s{n}_3" for n in range(64))]) and len(set(names(tools))) == len(tools)
+
+
+def test_weak_a_list_without_a_lock_loses_tools():
+    tools, barrier = [], threading.Barrier(8)
+    def add(n):
+        kept = [t for t in tools if t != n]
+        barrier.wait()
+        tools[:] = [*kept, n]
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert len(tools) == 1
+
+
+# ---------------------------------------------------------------- catalogues
+
+NOUNS = "issue repository branch commit release milestone label webhook gist team runner secret package workflow artifact deployment invitation project column card".split()
+VERBS = {"get": "Get a", "post": "Create a", "put": "Replace the", "patch": "Update the", "delete": "Delete the"}
+
+def big_document(count=1223):
+    "A service with as many operations as one likes, of which one has a meaning."
+    paths, n = {"/gates/{gate}/opening": {"post": {"operationId": "gates/open", "summary": "Open a gate of the harbour", "tags": ["gates"], "requestBody": {
+        "required": True, "content": {"application/json": {"schema": {"type": "object", "properties": {"minutes": {"type": "integer"}}, "required": ["minutes"]}}}}}}}, 1
+    while n < count:
+        noun, verb = NOUNS[n % len(NOUNS)], list(VERBS)[n % 5]
+        paths[f"/{noun}s/{n}/{{id}}"] = {verb: {"operationId": f"{noun}s/{verb}-{n}", "summary": f"{VERBS[verb]} {noun} by number {n}", "tags": [f"{noun}s"]}}
+        n += 1
+    return {"openapi": "3.1.0", "info": {"title": "Big", "version": "1"}, "paths": paths}
+
+
+@pytest.fixture
+def big():
+    def answer(r): return {"asked": f"{r.method} {r.target}", "body": r.json() if r.body else None}
+    with LocalServer({"/swagger/openapi.json": big_document(), "*": answer}) as server: yield server
+
+
+def test_a_model_finds_activates_and_calls_one_of_1223_operations(big):
+    tools = manager_tools([])
+    home = ToolPolicy(trusted=(big.host,), allow=("read", "network", "write"), wary=False)
+    model = ScriptedModel([("add_api_tools", {"service_name": "big", "base_url": big.url})], [("find_big_operations", {"query": "open the harbor gate"})],
+                          [("gates_open", {"path": {"gate": "west/2"}, "body": {"minutes": "5"}})], "Opened.")
+    messages = [form_msg("user", f"Open gate west/2 of {big.url} for five minutes.")]
+    assert complete(messages, tools, client=model, policy=home)[1] == "Opened."
+    told = [json.loads(m["content"]) for m in messages if m["role"] == "tool"]
+    assert "1223 operations" in told[0]["add_api_tools"] and told[1]["find_big_operations"].startswith("These can be called from now on:\n- gates_open: Open a gate")
+    assert told[2]["gates_open"] == {"asked": "POST /gates/west%2F2/opening", "body": {"minutes": 5}}
+    assert len(tools) < 12 and "Removed 6 tools" in remove_tools(tools, "big") and len(tools) == 3
+
+
+def test_a_catalogue_in_a_plain_list(big):
+    tools = []
+    add_api_tools(tools, "big", big.url)
+    assert names(tools) == ["find_big_operations"]
+    assert "gates_open" in fn_exec(call("find_big_operations", query="opn a gat", limit=1), tools) and names(tools)[1:] == ["gates_open"]
+    assert "It is about: " in fn_exec(call("find_big_operations", query="zzzz"), tools) and len(tools) == 2
+    assert "minutes" in str(fn_exec(call("gates_open", path={"gate": 1}, body={}), tools, ToolPolicy.notebook()))
+    add_api_tools(tools, "big", big.url)  # again: takes its own place
+    assert names(tools) == ["find_big_operations"]
+
+
+def test_the_least_recently_used_leave_first(big):
+    tools = []
+    add_api_tools(tools, "big", big.url)
+    source = tools[0]["function"]["metadata"]["catalogue"]
+    find_operations(tools, source, "open gate", 1)
+    for n in range(30): find_operations(tools, source, f"milestone number {n * 20 + 5}", 1)
+    fn_exec(call("gates_open", path={"gate": "1"}, body={"minutes": 1}), tools, ToolPolicy.notebook())
+    for n in range(10): find_operations(tools, source, f"create a secret {n}", 16)
+    assert "gates_open" not in names(tools) or len(tools) <= 33
+    assert len(tools) == 33 and len(set(names(tools))) == 33
+    tools += [function_schema(list_image_files, f"s{n}") for n in range(MAX_TOOLS - len(tools))]
+    add_function_tools(tools, "more", ["textwrap.shorten", "textwrap.dedent"])  # activated operations make room for what a person adds
+    assert len(tools) == MAX_TOOLS and names(tools)[-2:] == ["shorten", "dedent"]
+
+
+def test_use_keeps_an_operation(big):
+    tools = []
+    add_api_tools(tools, "big", big.url)
+    source = tools[0]["function"]["metadata"]["catalogue"]
+    find_operations(tools, source, "open gate", 1)
+    for n in range(31): find_operations(tools, source, f"project number {n * 20 + 17}", 1)
+    fn_exec(call("gates_open", path={"gate": "1"}, body={"minutes": 1}), tools, ToolPolicy.notebook())
+    find_operations(tools, source, "delete a webhook", 10)
+    assert "gates_open" in names(tools) and len(tools) == 33
+
+
+def test_a_catalogue_survives_its_memory(big):
+    tools = manager_tools([])
+    add_api_tools(tools, "big", big.url)
+    stored = json.loads(json.dumps(tools))
+    tools[:] = [Tool(tool) for tool in stored]
+    store._catalogues.clear()
+    assert "gates_open" in fn_exec(call("find_big_operations", query="open a gate"), tools)
+    assert [r.path for r in big.requests].count("/swagger/openapi.json") == 2
+
+
+def test_a_catalogue_of_a_model_stays_a_models(big):
+    "What a model added is not at home, after it was found as before."
+    tools, home = manager_tools([]), ToolPolicy(trusted=(big.host,))
+    fn_exec(call("add_api_tools", service_name="big", base_url=big.url), tools, home)
+    store._catalogues.clear()
+    assert "error" in fn_exec(call("find_big_operations", query="open a gate"), tools)  # may not even read the document again
+    fn_exec(call("find_big_operations", query="get a label", limit=1), tools, home)
+    assert "not on the public internet" in str(fn_exec(call(names(tools)[-1], path={"id": 1}), tools, replace(ToolPolicy(), allow=("read", "network", "write"))))
+
+
+def test_a_model_cannot_name_another_function_of_the_store(big):
+    tools = manager_tools([])
+    for name in ("load_oas", "execute_handler_core", "api_schema"):
+        assert "error" in fn_exec(call("add_api_tools", known_as=name, catalogue={"base_url": big.url}, function_name=name), tools)
+    assert big.requests == []
 
 
 # ---------------------------------------------------------------- over HTTP

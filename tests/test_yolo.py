@@ -14,7 +14,7 @@ from PIL import Image
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from llmcam.vision import yolo
 from llmcam.vision.sample import render_scene
-from llmcam.vision.yolo import DetectorError, Detections, detect, detect_objects, load_detector
+from llmcam.vision.yolo import DetectorError, Detections, LineCounter, Tracker, detect, detect_objects, load_detector
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -314,3 +314,245 @@ def test_a_persons_weights_are_found_by_their_bare_name_outside_the_data(tmp_pat
     monkeypatch.chdir(tmp_path); (tmp_path / "mine.pt").write_bytes(b"code")
     with gate(ToolPolicy.web()): load_detector("mine.pt")
     assert loaded == [tmp_path / "mine.pt"]
+
+
+# Zones, names, ids, lines
+
+def boxed(*boxes, names=None, size=(100, 200), **more):
+    names = names or ["car"] * len(boxes)
+    return Detections(names, np.array(boxes, float).reshape(-1, 4), np.full(len(boxes), .9), np.zeros((*size, 3), np.uint8), ("car", "person"), **more)
+
+
+WHOLE = [(0, 0), (1, 0), (1, 1), (0, 1)]
+
+
+def test_an_object_is_where_it_stands():
+    found = boxed((0, 0, 20, 40), (90, 60, 110, 100), (180, 80, 200, 100))
+    assert len(found.within(WHOLE)) == 3  # also what touches the edges of the picture
+    assert found.within([(0, .5), (1, .5), (1, 1), (0, 1)]).boxes.tolist() == found.boxes[1:].tolist()
+    assert found.within([[.8, .8], [1, .8], [1, 1], [.8, 1]]).counts == {"car": 1}
+    assert boxed().within(WHOLE).counts == {} and boxed().within(WHOLE).annotated().shape == (100, 200, 3)
+
+
+def test_zones_and_names_together():
+    found = boxed((0, 60, 20, 90), (150, 60, 170, 90), names=["car", "person"], ids=np.array([7, 8]))
+    left = found.within([(0, 0), (.5, 0), (.5, 1), (0, 1)])
+    assert left.only(["people", "cars"]).counts == found.only(["people", "cars"]).within(left.zone).counts == {"person": 0, "car": 1}
+    assert left.ids.tolist() == [7] and found.only(["person"]).ids.tolist() == [8]
+
+
+@pytest.mark.parametrize("zone", [[], [(0, 0), (1, 1)], [(0, 0), (.5, .5), (1, 1)], [(0, 0), (2, 0), (1, 1)], [(0, 0), (1, 0), (0, float("nan"))], "left", 3,
+                                  [(0, 0, 0)], [(0, 0), (1, "b"), (1, 1)], [(0, 0), (100, 0), (100, 100)]], ids=str)
+def test_what_is_no_zone(zone, picture):
+    with pytest.raises(DetectorError, match="three or more corners"): boxed((0, 0, 9, 9)).within(zone)
+    with pytest.raises(DetectorError, match="three or more corners"): detect(picture, weights="sample", zone=zone)
+
+
+def drive(boxes, line, tracker=None, size=(100, 200)):
+    "Ids and counts as a box goes from place to place."
+    tracker, ids = tracker or Tracker(), []
+    for box in boxes:
+        tracked = tracker.update(boxed(*([box] if box else []), size=size))
+        line.update(tracked)
+        ids += tracked.ids.tolist()
+    return ids
+
+
+def test_who_crosses_a_line():
+    right = [(x, 40, x + 40, 80) for x in range(20, 150, 10)]
+    for way, expected in ((right, {"in": 1, "out": 0}), (right[::-1], {"in": 0, "out": 1}), (right + right[::-1], {"in": 1, "out": 1}), (right[:4], {"in": 0, "out": 0})):
+        line = LineCounter((.5, 0), (.5, 1))
+        ids = drive(way, line)
+        assert line.counts == expected and set(ids) <= {-1, 0}
+        assert LineCounter((.5, 1), (.5, 0)).counts == {"in": 0, "out": 0}
+
+
+def test_a_hidden_object_keeps_its_number():
+    way = [(x, 40, x + 40, 80) for x in range(20, 150, 5)]
+    way[10:13] = [None] * 3
+    line = LineCounter((.5, 0), (.5, 1))
+    assert set(drive(way, line)) == {-1, 0} and line.counts == {"in": 1, "out": 0}
+    assert len(set(drive([*way[:10], *[None] * 40, *way[:10]], line)) - {-1}) == 2  # forgotten by then
+
+
+def test_ids_stay_with_their_boxes_whatever_the_order():
+    tracker = Tracker()
+    near, far = (10, 10, 40, 40), (120, 50, 170, 90)
+    for order in ((near, far), (far, near), (near, far)): tracked = tracker.update(boxed(*order, names=["car", "person"][::1 if order[0] == near else -1]))
+    again = tracker.update(boxed(far, near, names=["person", "car"]))
+    assert again.names == ["person", "car"] and again.ids.tolist() == tracked.ids.tolist()[::-1] and len(set(again.ids)) == 2
+
+
+def test_a_line_survives_a_change_of_resolution():
+    line, tracker = LineCounter((.5, 0), (.5, 1)), Tracker()
+    for x, scale in ((20, 1), (30, 1), (40, 1), (120, 2), (140, 2), (200, 2), (240, 2), (280, 2)):
+        ids = np.array([5])
+        line.update(boxed((x, 40 * scale, x + 40 * scale, 80 * scale), size=(100 * scale, 200 * scale), ids=ids))
+    assert line.counts == {"in": 1, "out": 0}
+    assert line.annotated(boxed((0, 0, 9, 9), ids=np.array([1]))).any()
+
+
+@pytest.mark.parametrize("ends", [((0, 0), (0, 0)), ((0, 0), (1, 2)), ((0, 0, 0), (1, 1, 1)), ((0, 0), (1, float("nan")))])
+def test_what_is_no_line(ends):
+    with pytest.raises(DetectorError, match="is no line"): LineCounter(*ends)
+
+
+def test_a_line_needs_ids():
+    with pytest.raises(DetectorError, match="Tracker"): LineCounter((0, .5), (1, .5)).update(boxed((0, 0, 9, 9)))
+
+
+def test_ids_and_zones_are_drawn():
+    plain = boxed((20, 20, 60, 60)).annotated()
+    assert (boxed((20, 20, 60, 60), ids=np.array([4])).annotated() != plain).any()
+    assert (boxed((20, 20, 60, 60)).within(WHOLE).annotated() != plain).any()
+    assert (boxed((20, 20, 60, 60)).annotated(labels=False) != plain).any()
+
+
+# Many pictures, cameras
+
+def test_many_at_once_are_as_one_by_one(picture):
+    scenes = [render_scene(t=200 + 60 * i)[0] for i in range(5)]
+    mixed = [*scenes[:2], scenes[2][:400], picture, *scenes[3:]]
+    together = yolo.detect_all(mixed, weights="sample", objects=["car"])
+    assert [f.counts for f in together] == [detect(m, weights="sample", objects=["car"]).counts for m in mixed]
+    assert yolo.detect_all([], weights="sample") == []
+
+
+def test_arrays_of_other_kinds(picture):
+    rgb = np.array(Image.open(picture))
+    counts = detect(rgb, weights="sample").counts
+    assert detect(np.dstack([rgb, rgb[..., 0]]), weights="sample").counts == counts == detect(np.asfortranarray(rgb), weights="sample").counts
+    assert detect(rgb[..., 0], weights="sample").image.shape == rgb.shape
+    for odd in (rgb / 255, rgb[:0], rgb[0], np.zeros((4, 4, 2), np.uint8), None, 7):
+        with pytest.raises(DetectorError, match="is no picture"): detect(odd, weights="sample")
+
+
+def test_several_pictures_and_cameras_in_one_call(picture, data, monkeypatch):
+    monkeypatch.delenv("LLMCAM_YOLO", raising=False)
+    counts = json.loads(detect_objects(["sample:harbour?t=33", "missing.jpg", str(picture)], objects=["boats"]))
+    assert counts["sample:harbour?t=33"]["boat"] >= 0 and "list_image_files" in counts["missing.jpg"]["error"] and "LLMCAM_YOLO" in counts[str(picture)]["error"]
+    assert list(json.loads(detect_objects(["sample:harbour?t=33"]))) and list(data.glob("detection_cap_*"))
+    for odd in ([], ["a.jpg"] * 201):
+        with pytest.raises(DetectorError, match="1 to 200"): detect_objects(odd)
+
+
+def test_a_policy_without_network_opens_no_camera(data):
+    with gate(ToolPolicy(allow=("read",))), pytest.raises(PolicyError, match="no camera"): detect_objects("sample:harbour?t=33")
+    with gate(ToolPolicy()): assert json.loads(detect_objects("sample:harbour?t=33"))  # the weak variant
+
+
+# ONNX Runtime beside torch
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    "A detector of its own with an empty cache, and a stand-in for the export that copies what was made before."
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    made = yolo._onnx_path(yolo._sample_weights())
+    if not made.is_file(): yolo._start_export(yolo._sample_weights(), made).wait(120)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    started = []
+    def start(weights, target):
+        started.append(target)
+        Path(target).write_bytes(made.read_bytes())
+        return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE)
+    monkeypatch.setattr(yolo, "_start_export", start)
+    detector = yolo.Detector(yolo._sample_weights())
+    detector.started = started
+    return detector
+
+
+def look_at(detector, n=6):
+    "The counts of some scenes, the child waited for."
+    counts = []
+    for i in range(n):
+        counts.append(Counter(detector.predict([yolo._bgr(render_scene(t=300 * i)[0])])[0].boxes.cls.tolist()))
+        if detector.twin.child: detector.twin.child.wait()
+    return counts
+
+
+def trusted(detector): return detector.twin.trusted, detector.twin.off
+
+
+def fast(monkeypatch, detector, ratio=.5):
+    "Judge by a clock of our own: the machine of a test may be busy."
+    judge = detector.twin.judge
+    monkeypatch.setattr(detector.twin, "judge", lambda agrees, seconds, theirs: judge(agrees, ratio, 1.))
+
+
+def test_the_twin_takes_over_when_it_counts_alike_and_is_faster(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    expected = look_at(load_detector("sample"))
+    assert look_at(fresh) == expected and trusted(fresh) == (True, "") and fresh.engine == "onnxruntime"
+    assert len(fresh.started) == 1
+    monkeypatch.setattr(fresh, "_torch", lambda *args: pytest.fail("torch was asked again"))
+    assert look_at(fresh) == expected
+
+
+def test_a_twin_that_counts_differently_is_never_used(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    find = fresh.twin.find
+    monkeypatch.setattr(fresh.twin, "find", lambda *args: [found[:-1] for found in find(*args)])
+    assert look_at(fresh) == look_at(load_detector("sample")) and fresh.engine == "torch" and "differ" in fresh.twin.off
+
+
+def test_a_twin_that_is_slower_rests(fresh, monkeypatch):
+    fast(monkeypatch, fresh, ratio=2.)
+    monkeypatch.setattr(yolo, "_PATIENCE", 4)
+    look_at(fresh)
+    assert fresh.engine == "torch" and fresh.twin.rest and not fresh.twin.off
+
+
+def test_where_the_threshold_is_near_torch_looks_again(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    look_at(fresh)
+    image = yolo._bgr(render_scene(t=33)[0])
+    score = float(fresh.predict([image], .25)[0].boxes.conf[-1])
+    asked, original = [], fresh._torch
+    monkeypatch.setattr(fresh, "_torch", lambda *args: (asked.append(1), original(*args))[1])
+    fresh.predict([image], .25)
+    assert not asked
+    found = fresh.predict([image], score)
+    assert asked and len(found[0].boxes) == len(original(image, score).boxes)
+
+
+def test_a_damaged_cache_is_made_again(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    path = yolo._onnx_path(yolo._sample_weights())
+    path.write_bytes(b"half a netw")
+    look_at(fresh)
+    assert fresh.engine == "onnxruntime" and fresh.started == [path]
+
+
+def test_without_an_exporter_torch_goes_on(fresh, monkeypatch):
+    monkeypatch.setattr(yolo, "_start_export", lambda weights, target: subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"], stdin=subprocess.PIPE))
+    assert look_at(fresh, 3) == look_at(load_detector("sample"), 3) and "exported" in fresh.twin.off
+    monkeypatch.setattr(yolo, "cache_dir", lambda: (_ for _ in ()).throw(PermissionError("read-only")))
+    other = yolo.Detector(yolo._sample_weights())
+    assert look_at(other, 2) and "read-only" in other.twin.off
+
+
+def test_the_export_is_whole_or_not_there_and_ends_with_its_parent(tmp_path):
+    pytest.importorskip("onnx")
+    child = yolo._start_export(yolo._sample_weights(), tmp_path / "network.onnx")
+    child.stdin.close()  # as when the program ends
+    assert child.wait(60) == 1 and not list(tmp_path.iterdir())
+
+
+def test_the_name_in_the_cache_follows_the_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    one.write_bytes(b"a"), two.write_bytes(b"a")
+    assert yolo._onnx_path(one) == yolo._onnx_path(two)
+    two.write_bytes(b"b")
+    assert yolo._onnx_path(one) != yolo._onnx_path(two)
+
+
+@needs_coco
+@pytest.mark.skipif(not FRAMES, reason="no frames beside the project (../shared/data/frames)")
+def test_onnx_counts_are_ultralytics_own_on_real_frames(plain, monkeypatch):
+    detector = load_detector(COCO)
+    monkeypatch.setattr(detector.twin, "judge", lambda agrees, *times: setattr(detector.twin, "trusted", agrees))
+    detector.prepare()
+    if detector.twin.off: pytest.skip(detector.twin.off)
+    assert [Counter(f.names) for f in yolo.detect_all(FRAMES, weights=COCO)] == [plain_counts(plain, p) for p in FRAMES]
+    assert detector.engine == "onnxruntime"

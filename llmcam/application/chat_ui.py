@@ -237,6 +237,10 @@ _PLAINLY = (  # what tools say to a model, and what it means to the person
     (r"(\S+) is a camera at this machine.*?ToolPolicy\(.*?\)+\.?", r"This page does not turn on the camera \1."),
     (r"('[^']*') is not in a module that a model may make tools of.*?ToolPolicy\(.*?\)+[^.]*\.", r"This page does not add \1 as a tool."),
     (r"(\w+) can run programs, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", "This page runs no programs."),
+    (r"(\w+) changes something, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", r"\1 changes something, which is not allowed here."),
+    (r"The person was asked and did not allow (\w+)", r"You did not allow \1"),
+    (r"this conversation has read what strangers wrote, so only hosts that the user named are opened", "since strangers' text has come in, only addresses that you name yourself are opened"),
+    (r"Watch [0-9a-f]{12} started: ", "I am watching: "),
 )
 
 def in_plain_words(

@@ -171,7 +171,7 @@ _DEMO = (
     ("Two questions", ("How many cars are there on sample:harbour?", "And how many people and boats are there?")),
     ("A plot over several frames", ("Capture sample:harbour?t=60, sample:harbour?t=140 and sample:harbour?t=220, and plot the cars",)),
 )
-_WATCH, _STOP = "Notify me when there are at least 2 cars on sample:harbour", "Stop the notifications"
+_WATCH, _STOP = "Notify me when there are at least 2 cars on sample:harbour, every 2 seconds", "Stop the watch"
 _OPENING = """llmcam demo: a conversation with sample:harbour, a camera that llmcam draws itself.
 No key and no network are needed. What answers is a set of keyword rules (the offline model), not a language model;
 the session, the tools, the detector and the watch are the real ones."""

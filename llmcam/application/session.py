@@ -12,14 +12,15 @@ __all__ = ['session_messages', 'session_tools', 'session_notis', 'default_tools'
 
 # %% ../../nbs/application/session.ipynb #5ce84839
 import asyncio, logging, os, shutil, time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, TimeoutError as FutureTimeout
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from hashlib import sha256
+from itertools import takewhile
 from math import isfinite
 from operator import is_
 from threading import Event, Lock, RLock, Thread
@@ -82,22 +83,22 @@ class SessionManager:
         *,
         store=None,                 # Where sessions are kept: an address or a store, see `open_store`; memory if `None`
         budget=None,                # `Budget` of one turn
+        allowance=None,             # `Allowance` of all turns of one session; no limit if `None`
         max_sessions: int = 1_000_000,  # Sessions in the store
         max_live: int = 10_000,     # Sessions in memory; those unused longest leave it first
         idle: float = 3600.0,       # Seconds after which a session that nobody uses leaves memory
         max_messages: int = 400,    # Messages of a conversation that a model is sent, the last ones; the store keeps all
         max_chars: int = 100_000,   # Characters in one message of a person
         max_tools: int = MAX_TOOLS, # Tools in one session
-        max_tokens: int = None,     # Tokens that all turns of one session may use together; any number if `None`
         max_waiting: int = 32,      # Turns that may wait for their session
         wait: float = 60.0,         # Seconds that a turn waits for its session at most
         lease: float = 15.0,        # Seconds without a sign of life after which another worker takes over a turn or a watch
         resume: bool = True,        # Run the watches that the store has and nobody runs?
     ):
-        self.base_tools, self.client, self.model, self.policy, self.budget = tools, client, model, policy, budget
+        self.base_tools, self.client, self.model, self.policy, self.budget, self.allowance = tools, client, model, policy, budget, allowance
         self.interval, self.max_streams, self.name, self.resume = interval, max_streams, uuid4().hex, resume
         self.max_sessions, self.max_live, self.idle, self.max_messages, self.max_chars = max_sessions, max_live, idle, max_messages, max_chars
-        self.max_tools, self.max_tokens, self.max_waiting, self.wait, self.lease = max_tools, max_tokens, max_waiting, wait, lease
+        self.max_tools, self.max_waiting, self.wait, self.lease = max_tools, max_waiting, wait, lease
         self._sessions, self._leaving, self._changing = OrderedDict(), WeakValueDictionary(), RLock()
         self._turns, self._mine, self._closing = {}, {}, Event()
         self.store, self._owns_store = open_store(store), store is None or isinstance(store, (str, os.PathLike))
@@ -335,10 +336,16 @@ def _read(self: Session, saved=None):
     saved = saved or store.look(self.id)
     if saved is None: raise UnknownSession(self.id)
     rows = store.messages(self.id, saved.first - 1, 2 * self.manager.max_messages)
+    if rows and rows[0][0] > saved.first: rows = [*_leading(store.messages(self.id, saved.first - 1, before=min(rows[0][0], saved.first + 8))), *rows]
     log._session = self
     log._take(message for _, message in rows)
     self._first, self._seq, self._stored = saved.first, rows[-1][0] if rows else saved.last, list(log)
     self._recipe, self.totals, self._messages = saved.tools, dict(saved.totals), log
+
+
+def _leading(rows):
+    "The system messages at the start of `rows`."
+    return list(takewhile(lambda row: row[1].get("role") == "system", rows))
 
 # %% ../../nbs/application/session.ipynb #5acbbe0c
 @patch
@@ -874,7 +881,7 @@ class SessionBusy(SessionError):
 class _Queue:
     "Whose turn it is in one session."
     __slots__ = ("_lock", "_taken", "_waiting")
-    def __init__(self): self._lock, self._taken, self._waiting = Lock(), False, deque()
+    def __init__(self): self._lock, self._taken, self._waiting = Lock(), False, []
     def is_taken(self): return self._taken
 
     def ask(self, most) -> Future:
@@ -892,7 +899,7 @@ def pass_on(self: _Queue):
     "Our turn is over: the next one, please."
     with self._lock:
         while self._waiting:
-            future = self._waiting.popleft()
+            future = self._waiting.pop(0)
             if future.set_running_or_notify_cancel(): break
         else: self._taken = False; return
     future.set_result(True)
@@ -937,16 +944,18 @@ class _Turn:
     messages: list = None  # The conversation, the question, and what follows
     fence: int = None      # Number of the turn while we hold it
     tools: list = None     # What the tools were before
-    calls: int = 0
+    allowance: Allowance = None  # What the session may use, and has used
     end: float = field(default_factory=time.monotonic)  # When there is no more time to wait
 
-def _recent(messages, most):
-    "The last messages, from a question on, behind the system messages at the start."
-    if len(messages) <= most: return list(messages)
+@patch
+def _recent(self: Session):
+    "What is sent of the conversation: the system messages at its start, and the last messages, from a question on."
+    messages, most = self._log(), self.manager.max_messages
     lead = next((i for i, msg in enumerate(messages) if msg.get("role") != "system"), len(messages))
     start = max(len(messages) - most, lead)
+    if start == lead and len(messages) >= self._seq - self._first + 1: return list(messages)
     start = next((i for i in range(start, len(messages)) if messages[i].get("role") == "user"), start)
-    return [*messages[:lead], *messages[start:]]
+    return [*messages[:lead], host_msg("[The beginning of this conversation is not shown any more.]"), *messages[start:]]
 
 # %% ../../nbs/application/session.ipynb #7023eed5
 @patch
@@ -971,25 +980,33 @@ def _begin(self: Session, turn):
         if saved is None: return False
         turn.fence = manager._turns[self.id] = saved.fence
         self._catch_up(saved)
-    self._check_totals()
+    turn.allowance = self._spend_from()
     for record in saved.watches: manager._resume(self.id, record)
-    turn.messages = Conversation([*_recent(self._log(), manager.max_messages), turn.question])
+    turn.messages = Conversation([*self._recent(), turn.question])
     turn.tools = list(self.tools)
     return True
 
 # %% ../../nbs/application/session.ipynb #be6dd91d
-@patch
-def _check_totals(self: Session):
-    used, most = (self.totals or {}).get("tokens", 0), self.manager.max_tokens
-    if most is not None and used >= most: raise SessionError(f"This session has used {used} tokens; {most} is its limit. Begin a new one.")
+@patch(as_prop=True)
+def usage(self: Session) -> Usage:
+    "What all its turns have used."
+    self._log()
+    return Usage(**{name: self.totals[name] for name in self.totals.keys() & {f.name for f in fields(Usage)}})
 
 @patch
-def _commit(self: Session, turn, final):
+def _spend_from(self: Session):
+    "What a turn may still use of what the session may use in all."
+    allowance = replace(self.manager.allowance or Allowance(), used=self.usage)
+    if spent := allowance.spent(): raise SessionError(f"This session has used {spent}, which is its limit. Begin a new one.")
+    return allowance
+
+def _totals(turn, turns): return {**asdict(turn.allowance.used), "turns": turns}
+
+@patch
+def _commit(self: Session, turn):
     "The answer is there: keep the turn."
     start = next(i for i, message in enumerate(turn.messages) if message is turn.question)
-    said, usage = turn.messages[start:], getattr(getattr(final, "usage", None), "total", 0) or 0
-    old = self.totals or {}
-    totals = {name: old.get(name, 0) + more for name, more in (("turns", 1), ("calls", turn.calls), ("tokens", usage))}
+    said, totals = turn.messages[start:], _totals(turn, self.totals.get("turns", 0) + 1)
     with self._lock:
         note = self._note()
         last = self.manager.store.commit(self.id, turn.fence, said, note, totals)
@@ -1001,12 +1018,13 @@ def _commit(self: Session, turn, final):
 # %% ../../nbs/application/session.ipynb #ed8fd683
 @patch
 def _abandon(self: Session, turn):
-    "Leave no trace of a turn that did not reach its answer."
+    "Leave nothing of a turn that did not reach its answer, but the bill."
     if turn.fence is None: return
     fence, turn.fence = turn.fence, None
     self.manager._turns.pop(self.id, None)
     if isinstance(self._tools, list) and turn.tools is not None: self._tools[:] = turn.tools
-    with suppress(UnknownSession, StoreError): self.manager.store.release(self.id, fence)
+    if turn.allowance: self.totals = _totals(turn, self.totals.get("turns", 0))
+    with suppress(UnknownSession, StoreError): self.manager.store.release(self.id, fence, self.totals)
 
 @contextmanager
 def _inside(turn):
@@ -1017,9 +1035,9 @@ def _inside(turn):
     finally: _talking.reset(token)
 
 @patch
-def _settings(self: Session):
+def _settings(self: Session, turn):
     manager = self.manager
-    return dict(client=manager.client, model=manager.model, policy=self.policy, budget=manager.budget)
+    return dict(client=manager.client, model=manager.model, policy=self.policy, budget=manager.budget, allowance=turn.allowance)
 
 # %% ../../nbs/application/session.ipynb #51b0636b
 @patch
@@ -1035,10 +1053,9 @@ def _taking(self: Session, text):
 
 _PAUSE = 0.05  # Seconds between two tries to get a turn that another worker has
 
-def _listener(turn, on_event, finals):
+def _listener(on_event, finals):
     "Pass events on, and keep the final one for after the commit."
     def hear(event):
-        turn.calls += isinstance(event, ToolStarted)
         if isinstance(event, Final): finals.append(event)
         elif on_event: on_event(event)
     return hear
@@ -1052,17 +1069,16 @@ def chat(self: Session,
     "Take a turn: say something, let the model use its tools, and get its answer."
     with self._taking(text) as turn:
         finals = []
-        answer = complete(turn.messages, self.tools, on_event=_listener(turn, on_event, finals), **self._settings())[1]
-        self._commit(turn, finals[0])
+        answer = complete(turn.messages, self.tools, on_event=_listener(on_event, finals), **self._settings(turn))[1]
+        self._commit(turn)
     if on_event: on_event(finals[0])
     return answer
 
 # %% ../../nbs/application/session.ipynb #54d80b32
 def _events_of(session, text):
     with session._taking(text) as turn:
-        for event in stream(turn.messages, session.tools, **session._settings()):
-            turn.calls += isinstance(event, ToolStarted)
-            if isinstance(event, Final): session._commit(turn, event)
+        for event in stream(turn.messages, session.tools, **session._settings(turn)):
+            if isinstance(event, Final): session._commit(turn)
             yield event
 
 @patch
@@ -1106,8 +1122,8 @@ async def achat(self: Session,
     "`chat` for asynchronous code."
     async with self._ataking(text) as turn:
         finals = []
-        answer = (await acomplete(turn.messages, self.tools, on_event=_listener(turn, on_event, finals), **self._settings()))[1]
-        await self._apart(self._commit, turn, finals[0])
+        answer = (await acomplete(turn.messages, self.tools, on_event=_listener(on_event, finals), **self._settings(turn)))[1]
+        await self._apart(self._commit, turn)
     if on_event: on_event(finals[0])
     return answer
 
@@ -1116,9 +1132,8 @@ async def _pump(session, text, events):
     "Take a turn in this task, and put what happens into a queue; an error, or `None`, is the end."
     try:
         async with session._ataking(text) as turn:
-            async for event in astream(turn.messages, session.tools, **session._settings()):
-                turn.calls += isinstance(event, ToolStarted)
-                if isinstance(event, Final): await session._apart(session._commit, turn, event)
+            async for event in astream(turn.messages, session.tools, **session._settings(turn)):
+                if isinstance(event, Final): await session._apart(session._commit, turn)
                 await events.put(event)
     except Exception as error: await events.put(error)
     else: await events.put(None)

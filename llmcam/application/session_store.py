@@ -59,11 +59,11 @@ class SessionStore(Protocol):
     def ids(self) -> list[str]: "The ids of all sessions."
     def __len__(self) -> int: "How many there are."
     def remove(self, session_id: str): "Forget a session and everything in it."
-    def messages(self, session_id: str, after: int = 0, most: int | None = None) -> list[tuple[int, dict]]: "Numbered messages that came after one, the last `most` of them."
+    def messages(self, session_id: str, after: int = 0, most: int | None = None, before: int | None = None) -> list[tuple[int, dict]]: "Numbered messages after one, and before another; the last `most` of them."
     def append(self, session_id: str, messages: list[dict], restart: bool = False) -> int: "Add messages outside a turn; the number of the last. `restart` begins the conversation with them."
     def begin(self, session_id: str, holder: str, seconds: float) -> Saved | None: "Take the turn, and the session's watches with it; `None` while another has it."
     def commit(self, session_id: str, fence: int, messages: list[dict], tools: list | None, totals: dict) -> int: "End the turn with all it brought; the number of its last message."
-    def release(self, session_id: str, fence: int): "End the turn with nothing."
+    def release(self, session_id: str, fence: int, totals: dict | None = None): "End the turn with nothing but what it has used."
     def renew(self, turns: dict[str, int], holder: str, seconds: float) -> set[tuple[str, str]]: "Keep turns and watches; the (session, watch) pairs that the holder still has."
     def put(self, session_id: str, record: dict, watch: str | None = None, holder: str | None = None) -> int | None: "Add a notification; its number, `None` if it is there already. `StaleTurn` if `holder` no longer has the `watch`."
     def notifications(self, session_id: str, after: int = 0) -> list[tuple[int, dict]]: "Numbered notifications that came after one."
@@ -128,10 +128,11 @@ def remove(self: MemoryStore, session_id): self._records.pop(session_id, None)
 
 # %% ../../nbs/application/session_store.ipynb #ae015550
 @patch
-def messages(self: MemoryStore, session_id, after=0, most=None):
+def messages(self: MemoryStore, session_id, after=0, most=None, before=None):
     with self._lock:
         kept = self._at(session_id).messages
-        return [(n + 1, kept[n]) for n in range(max(after, len(kept) - most if most is not None else 0, 0), len(kept))]
+        end = len(kept) if before is None else min(before - 1, len(kept))
+        return [(n + 1, kept[n]) for n in range(max(after, end - most if most is not None else 0, 0), end)]
 
 @patch
 def append(self: MemoryStore, session_id, messages, restart=False):
@@ -163,10 +164,10 @@ def _stale(session_id): return "This turn was given to another worker, because t
 
 # %% ../../nbs/application/session_store.ipynb #22a195d7
 @patch
-def release(self: MemoryStore, session_id, fence):
+def release(self: MemoryStore, session_id, fence, totals=None):
     with self._lock:
         record = self._records.get(session_id)
-        if record and record.fence == fence: record.held = False
+        if record and record.held and record.fence == fence: record.held, record.totals = False, record.totals if totals is None else totals
 
 @patch
 def renew(self: MemoryStore, turns, holder, seconds):
@@ -293,13 +294,13 @@ def remove(self: _SQLStore, session_id):
         self._write(work)
 
 # %% ../../nbs/application/session_store.ipynb #578c4cc0
-_TAIL = "SELECT seq, body FROM messages WHERE session = :id AND seq > :after ORDER BY seq"
-_LAST = "SELECT seq, body FROM (SELECT seq, body FROM messages WHERE session = :id AND seq > :after ORDER BY seq DESC LIMIT :most) AS tail ORDER BY seq"
+_LAST = "SELECT seq, body FROM messages WHERE session = :id AND seq > :after AND seq < :before ORDER BY seq DESC LIMIT :most"
 
 @patch
-def messages(self: _SQLStore, session_id, after=0, most=None):
-    rows = self._read(lambda run: run(_TAIL, id=session_id, after=after) if most is None else run(_LAST, id=session_id, after=after, most=most))
-    return [(seq, json.loads(body)) for seq, body in rows]
+def messages(self: _SQLStore, session_id, after=0, most=None, before=None):
+    limits = dict(after=after, most=2**62 if most is None else most, before=2**62 if before is None else before)
+    rows = self._read(lambda run: run(_LAST, id=session_id, **limits))
+    return [(seq, json.loads(body)) for seq, body in reversed(rows)]
 
 def _insert(run, session_id, last, bodies):
     first = last - len(bodies) + 1
@@ -352,8 +353,9 @@ def commit(self: _SQLStore, session_id, fence, messages, tools, totals):
     return self._write(work)
 
 @patch
-def release(self: _SQLStore, session_id, fence):
-    self._write(lambda run: run("UPDATE sessions SET until = NULL WHERE id = :id AND fence = :fence", id=session_id, fence=fence))
+def release(self: _SQLStore, session_id, fence, totals=None):
+    sql = "UPDATE sessions SET until = NULL, totals = COALESCE(CAST(:totals AS TEXT), totals) WHERE id = :id AND fence = :fence AND until IS NOT NULL"
+    self._write(lambda run: run(sql, id=session_id, fence=fence, totals=_dumps(totals)))
 
 # %% ../../nbs/application/session_store.ipynb #39d2f64c
 @patch

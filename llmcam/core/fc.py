@@ -23,6 +23,7 @@ from numbers import Number
 from pathlib import Path
 from queue import Empty, Full, Queue, SimpleQueue
 from types import FunctionType
+from typing import NamedTuple
 from weakref import WeakSet
 
 from fastcore.basics import patch
@@ -59,19 +60,21 @@ _COLOURS = {"system": 33, "developer": 33, "user": 34, "assistant": 32, "tool": 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def _get(thing, key, default=None):
-    return thing.get(key, default) if isinstance(thing, dict) else getattr(thing, key, default)
+    return thing.get(key, default) if type(thing) is dict or isinstance(thing, Mapping) else getattr(thing, key, default)
 
 def _parts(msg) -> list:
     "What a message says, as parts."
-    content = _get(msg, "content") or []
+    content = _get(msg, "content")
     if isinstance(content, str): return [{"type": "text", "text": content}]
-    return [part for part in content if isinstance(part, Mapping)]
+    return [part for part in _listed(content) if isinstance(part, Mapping)]
+
+def _listed(value) -> list: return value if isinstance(value, (list, tuple)) else []
 
 def _text(msg) -> str:
     "The words of a message, pictures as `[picture]`, without control codes."
     return _CONTROL.sub("", "\n".join(str(part.get("text", "[picture]")) for part in _parts(msg)))
 
-def _calls(msg) -> list: return _get(msg, "tool_calls") or []
+def _calls(msg) -> list: return _listed(_get(msg, "tool_calls"))
 
 def _shows_colour() -> bool:
     return not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or "ipykernel" in sys.modules)
@@ -109,14 +112,17 @@ def fn_args(
 ) -> dict:   # Its arguments; `ValueError` where they are not a JSON object
     "The arguments of `call`."
     args = _get(_get(call, "function"), "arguments")
-    for _ in range(2):
-        if isinstance(args, str): args = _loads(args)
+    if isinstance(args, str): args = _loads(args)
+    if isinstance(args, str): args = _loads(args)
+    if type(args) is dict: return args
     if args is None: return {}
-    if isinstance(args, dict): return dict(args)
+    if isinstance(args, Mapping): return dict(args)
     raise ValueError(f"Arguments must be one JSON object, such as {{\"name\": \"value\"}}, not: {str(args)[:200]}")
 
+_decode = json.JSONDecoder().decode
+
 def _loads(text: str):
-    try: return json.loads(text) if text.strip() else {}
+    try: return _decode(text) if text and not text.isspace() else {}
     except (ValueError, RecursionError) as e:
         raise ValueError(f"Arguments are not valid JSON ({str(e)[:100]}): {text[:200]!r}. Send the whole call again.") from None
 
@@ -124,8 +130,8 @@ def fn_metadata(
     tool: dict,  # A tool
 ) -> dict:       # What the host knows of it, and the model never sees
     "The metadata of `tool`."
-    metadata = _get(_function_of(tool), "metadata")
-    return metadata if isinstance(metadata, Mapping) else {}
+    metadata = (_function_of(tool) or {}).get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
 
 def _function_of(tool):
     "The description of `tool`, `None` for what is no tool."
@@ -252,8 +258,7 @@ def _no_tool(name: str, tools) -> LookupError:
     return LookupError(f"There is no tool {name[:100]!r}." + (f" Did you mean {' or '.join(near)}?" if near else " No tools are loaded."))
 
 # %% ../../nbs/core/fc.ipynb #6de86553
-@dataclass
-class _Code:
+class _Code(NamedTuple):
     "What runs for a tool."
     func: Callable | None
     fixup: Callable | str | None
@@ -279,9 +284,9 @@ def _strictest(*levels) -> str | None:
     return max(known, key=LEVELS.index, default=None)
 
 # %% ../../nbs/core/fc.ipynb #95ce8d0b
-def _code(tool: dict, policy: ToolPolicy) -> _Code:
+def _code(tool: dict, metadata: dict, policy: ToolPolicy) -> _Code:
     "The code behind `tool`, as far as the policy lets it be found."
-    metadata, func, fixup = fn_metadata(tool), getattr(tool, "func", None), tool["function"].get("fixup")
+    func, fixup = getattr(tool, "func", None), tool["function"].get("fixup")
     if callable(func): return _Code(func, fixup, metadata.get("level") or getattr(func, "tool_level", None))
     own = isinstance(tool, Tool)  # made in this program, of a function that it keeps to itself
     func = _named_function(tool, None if own and fixup else policy)
@@ -300,12 +305,11 @@ def _named_function(tool: dict, policy: ToolPolicy | None):
 _HOST_KEYS = {"session_id", "tools", "module", "service", "fixup", "function_name"}
 _BOOKS = {"module", "service", "level", "untrusted"}  # what every tool's metadata may hold, and a function may have a parameter for
 
-def _model_args(call, tool: dict) -> dict:
+def _model_args(call, tool: dict, metadata: dict) -> dict:
     "The arguments of `call` that a model may set."
-    args, metadata = fn_args(call), fn_metadata(tool)
+    args = fn_args(call)
     if args.keys().isdisjoint(_HOST_KEYS) and args.keys().isdisjoint(metadata): return args
-    parameters = tool["function"].get("parameters")
-    declared = _get(parameters, "properties") or {}
+    declared = _get(tool["function"].get("parameters"), "properties") or {}
     def is_hosts(key): return key in metadata and not (key in _BOOKS and key in declared) or key in _HOST_KEYS and key not in declared
     return {key: value for key, value in args.items() if not is_hosts(key)}
 
@@ -314,7 +318,7 @@ _CAN = {"exec": "can run programs, and this conversation may not", "write": "cha
 
 def _question(call, tool: dict, code: _Code, args: dict, policy: ToolPolicy):
     "Whom to ask before `tool` runs, as a function; `None` if it may run. Raises `PolicyError` if it may not."
-    if code.level is None and policy.undeclared == "trusted": return None
+    if code.level in policy.allow or code.level is None and policy.undeclared == "trusted": return None
     name, level = fn_name(call), _strictest(code.level or "exec")
     if level in policy.allow: return None
     if level in policy.ask and policy.approve:
@@ -337,19 +341,21 @@ def _attempts(call, tools: list, policy: ToolPolicy, run=None):
     "Yield what to do for `call`: ask, run the function, then the fixup; return the result. What is yielded may raise at the `yield`."
     begun = False
     try:
-        tool = _meant_tool(fn_name(call), tools, run)
-        args, code = _model_args(call, tool), _code(tool, policy)
+        name = fn_name(call)
+        tool = _meant_tool(name, tools, run)
+        metadata = fn_metadata(tool)
+        args, code = _model_args(call, tool, metadata), _code(tool, metadata, policy)
         bound = _bound(code, args)
         if question := _question(call, tool, code, args, policy):
-            if (yield question) is not True: raise PolicyError(f"The person was asked and did not allow {fn_name(call)}.")
-        if run and not run.is_alive(): raise TimeoutError(f"{fn_name(call)} was not run: its time was over before it could begin.")
+            if (yield question) is not True: raise PolicyError(f"The person was asked and did not allow {name}.")
+        if run and not run.is_alive(): raise TimeoutError(f"{name} was not run: its time was over before it could begin.")
         begun = True
         if bound is not None:
             try: return (yield partial(code.func, *bound.args, **bound.kwargs))
             except Exception as e:
                 if not code.fixup or isinstance(e, PolicyError): raise
         fixup = code.fixup if callable(code.fixup) else _imported(code.fixup)
-        return (yield partial(fixup, fn_name(call), **{**args, **fn_metadata(tool)}))
+        return (yield partial(fixup, name, **{**args, **metadata}))
     except BaseException as e: return (dict if begun else _NotRun)(error=_lesson(e))
 
 def _bound(code: _Code, args: dict):
@@ -376,52 +382,85 @@ def _meant_tool(name: str, tools: list, run=None) -> dict:
     return tool
 
 # %% ../../nbs/core/fc.ipynb #3398efa6
-_working, _ending = set(), threading.Event()  # threads that run a tool; is the program coming to its end?
+_working, _ending = set(), threading.Event()  # jobs under way; is the program coming to its end?
+_idle: list = []                              # boxes of threads that wait for their next job
+os.register_at_fork(after_in_child=lambda: (_idle.clear(), _working.clear())) if hasattr(os, "register_at_fork") else None
 
-def _in_thread(func, done) -> threading.Thread:
-    "Run `func()` in a daemon thread that has our context variables; hand `(value, error)` to `done`."
-    def work():
-        try: outcome = func(), None
+class _Job:
+    "`func()` in a daemon thread that has our context variables; `(value, error)` goes to `done`."
+    def __init__(self, func, done):
+        self.func, self.done, self.context, self.ended = func, done, contextvars.copy_context(), threading.Event()
+
+    def run(self):
+        try: outcome = self.context.run(self.func), None
         except BaseException as e: outcome = None, e
-        finally: _working.discard(thread)
-        done(*outcome)
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True, name="llmcam-tool")
-    if _ending.is_set(): return thread
-    _working.add(thread)
-    thread.start()
-    return thread
+        _working.discard(self)
+        self.ended.set()
+        self.done(*outcome)
+
+def _in_thread(func, done) -> _Job:
+    "Start a job, in a thread that has nothing to do or a new one."
+    job = _Job(func, done)
+    if _ending.is_set(): return job
+    _working.add(job)
+    try: _idle.pop().put(job)
+    except IndexError: threading.Thread(target=_serve, args=(job,), daemon=True, name="llmcam-tool").start()
+    return job
+
+def _serve(job: _Job):
+    "Run `job`, and those that come within a while."
+    box = SimpleQueue()
+    while job:
+        job.run()
+        job = None
+        _idle.append(box)
+        try: job = box.get(timeout=10)
+        except Empty:
+            try: _idle.remove(box)
+            except ValueError: job = box.get()  # somebody has just taken it
 
 @atexit.register
 def _settle(seconds=2.0):
     "Let running tools end with the program: Python aborts when it stops a daemon thread inside a C++ library, such as a detector."
     end = time.monotonic() + seconds
     _ending.set()
-    for thread in list(_working): thread.join(max(0.0, end - time.monotonic()))
+    for job in list(_working): job.ended.wait(max(0.0, end - time.monotonic()))
+
+# %% ../../nbs/core/fc.ipynb #813c998b
+_PLAIN = {str, int, float, bool, type(None), dict, list, tuple, _NotRun}  # what is never awaited
 
 def _finish(value):
     "The value of a coroutine, in a thread of its own where an event loop runs already."
-    if not inspect.isawaitable(value): return value
+    if type(value) in _PLAIN or not inspect.isawaitable(value): return value
     async def wait(): return await value
     try: asyncio.get_running_loop()
     except RuntimeError: return asyncio.run(wait())
     box = SimpleQueue()
     _in_thread(lambda: asyncio.run(wait()), lambda *outcome: box.put(outcome))
-    value, error = box.get()
+    value, error = _next_in(box, inf)
     if error: raise error
     return value
+
+def _next_in(box, end: float):
+    "What comes next into `box`; raises `Empty` at `end`. In short waits: one that begins as Ctrl-C is pressed sleeps through it."
+    while True:
+        try: return box.get(timeout=max(0.0, min(0.2, end - time.monotonic())))
+        except Empty:
+            if time.monotonic() >= end: raise
 
 def _policy(policy): return policy or current_policy() or get_policy()
 
 # %% ../../nbs/core/fc.ipynb #9a80b70a
 _MAX_STUCK, _MAX_ALL_STUCK = 8, 64
-_stuck: dict = {}  # threads that were left behind at a deadline: the tool that they run
+_stuck: dict = {}  # jobs that were left behind at a deadline: the tool that they run
 
-def _leave(thread: threading.Thread, name: str):
-    "Go on without `thread`."
-    if thread.is_alive(): _stuck[thread] = name
+def _leave(job: _Job, name: str):
+    "Go on without `job`."
+    if not job.ended.is_set(): _stuck[job] = name
 
 def _check_stuck(name: str):
-    for thread in [thread for thread in list(_stuck) if not thread.is_alive()]: _stuck.pop(thread, None)
+    for job in list(_stuck):
+        if job.ended.is_set(): _stuck.pop(job, None)
     hanging = list(_stuck.values()).count(name)
     if hanging >= _MAX_STUCK or len(_stuck) >= _MAX_ALL_STUCK:
         raise RuntimeError(f"{name} was not run: {hanging or len(_stuck)} earlier calls still hang, long after their time. Do without it for now.")
@@ -478,10 +517,10 @@ async def _to_thread(func, name: str = ""):
     def done(*outcome):
         try: loop.call_soon_threadsafe(settle, *outcome)
         except RuntimeError: pass  # the loop has ended, nobody waits for this
-    thread = _in_thread(func, done)
+    job = _in_thread(func, done)
     try: return await future
     finally:
-        if name and not future.done() or future.cancelled(): _leave(thread, name)
+        if name and future.cancelled(): _leave(job, name)
 
 def _carried(error):
     "An error that may cross into an event loop: a stray `KeyboardInterrupt` or `StopIteration` of a tool would end the loop."
@@ -578,12 +617,13 @@ def _shown_part(part: dict, name: str) -> dict:
 def _sendable(messages: list, newest: int, policy: ToolPolicy) -> list:
     "The messages as they are sent: the newest pictures themselves, the older ones by name."
     sent = list(messages)
-    for i in reversed([i for i, msg in enumerate(sent) if _is_hosts(msg) and not isinstance(msg["content"], str)]):
+    for i in reversed([i for i, msg in enumerate(sent) if type(msg) is dict and "name" in msg and _shows(msg)]):
         with gate(policy): parts, newest = _sendable_parts(sent[i]["content"], newest)
         sent[i] = {**sent[i], "content": parts}
     return sent
 
-def _is_hosts(msg) -> bool: return type(msg) is dict and msg.get("name") == _HOST
+def _is_hosts(msg) -> bool: return _get(msg, "name") == _HOST
+def _shows(msg) -> bool: return _is_hosts(msg) and not isinstance(msg["content"], str)
 
 def _sendable_parts(parts: list, newest: int) -> tuple:
     "The parts of one message, and how many pictures may still be sent."
@@ -693,8 +733,9 @@ class _Reply:
         "Take a message or a delta in; return the text that it brought."
         text = _get(part, "content") or _get(part, "refusal") or ""
         if not isinstance(text, str): text = _text(part)
-        self.text, self.finish, self.length = self.text + text, finish or self.finish, self.length + len(text)
-        for call in _listed(_calls(part)): self._add_call(call)
+        self.text, self.length = self.text + text, self.length + len(text)
+        if isinstance(finish, str): self.finish = finish
+        for call in _calls(part): self._add_call(call)
         return text
 
     def _add_call(self, call):
@@ -710,8 +751,6 @@ class _Reply:
         last["arguments"] += arguments
         self.length += len(arguments)
 
-def _listed(value) -> list: return value if isinstance(value, (list, tuple)) else []
-
 # %% ../../nbs/core/fc.ipynb #6810e0f0
 _CUT_OFF = {"length": "[Cut off: the model's length limit was reached.]", "content_filter": "[Stopped by the provider's content filter.]",
             "lost": "[Cut off: the connection to the model was lost.]"}
@@ -720,13 +759,13 @@ def _answer(reply: _Reply) -> str:
     "The final text of `reply`, saying where it was cut off."
     return "\n\n".join(filter(None, (_scalar(reply.text), _CUT_OFF.get(reply.finish))))
 
-def _named_calls(reply: _Reply, used: set) -> list:
+def _named_calls(reply: _Reply, used: dict) -> list:
     "The calls of `reply` as dicts, with ids that nobody has `used`."
     calls = []
     for call in reply.calls:
         id = _scalar(str(call["id"] or ""))[:200]
         if not id or id in used: id = f"call_{uuid.uuid4().hex[:24]}"
-        used.add(id)
+        used[id] = call["name"]
         calls.append({"id": id, "type": "function", "function": {"name": _scalar(call["name"]), "arguments": call["arguments"]}})
     return calls
 
@@ -804,13 +843,14 @@ class Final:
     usage: Usage = field(default=Usage(), compare=False)
 
 # %% ../../nbs/core/fc.ipynb #ae25c7f4
-def _words(messages: list) -> list:
-    "What the person said, without what the host said in a user's place."
-    said = (msg for msg in messages if _get(msg, "role") == "user" and not _is_hosts(msg))
-    return [str(part["text"]) for msg in said for part in _parts(msg) if "text" in part]
+def _words(msg) -> list:
+    "The texts of a message."
+    content = _get(msg, "content")
+    return [content] if isinstance(content, str) else [str(part["text"]) for part in _parts(msg) if "text" in part]
 
-def _is_untrusted(tool: dict) -> bool:
+def _is_untrusted(tool: dict | None) -> bool:
     "Does `tool` bring in what strangers wrote?"
+    if tool is None: return True
     said, func = fn_metadata(tool).get("untrusted"), getattr(tool, "func", None)
     if func or isinstance(tool, Tool): return bool(getattr(func, "tool_untrusted", False) if said is None else said)
     named = (f"{fn_metadata(tool).get('module')}.{tool['function']['name']}", str(tool["function"].get("fixup")))
@@ -820,22 +860,28 @@ def _loaded(dotted: str):
     module, _, name = dotted.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
 
-def _brings_strangers(tool, content) -> bool:
-    "Has `tool` answered with something that strangers may have written?"
-    if not isinstance(content, str): return True
-    if '"not_run": true' in content and _ran_nothing(content): return False
-    return tool is None or _is_untrusted(tool)
-
-def _ran_nothing(content: str) -> bool:
-    try: return json.loads(content).get("not_run") is True
-    except (ValueError, AttributeError, RecursionError): return False
+def _tells(content) -> bool:
+    "Is `content` more than the host's word that nothing has run?"
+    if not isinstance(content, str) or '"not_run": true' not in content: return True
+    try: return json.loads(content).get("not_run") is not True
+    except (ValueError, AttributeError, RecursionError): return True
 
 # %% ../../nbs/core/fc.ipynb #5c39cf9b
-def _is_tainted(messages: list, tools: list) -> bool:
-    "Has this conversation read what strangers wrote?"
-    names = {_get(call, "id"): fn_name(call) for msg in messages for call in _calls(msg)}
-    return any(_is_hosts(msg) or _get(msg, "role") == "tool"
-               and _brings_strangers(_tool_named(names.get(_get(msg, "tool_call_id"), ""), tools), _get(msg, "content")) for msg in messages)
+def _recall(messages: list, tools: list) -> tuple:
+    "What a conversation tells of its past: names of the calls by id, the person's words, and whether it has read what strangers wrote."
+    names, words, tainted, untrusted = {}, [], False, {}
+    for msg in messages:
+        role = _get(msg, "role")
+        if role == "assistant":
+            for call in _get(msg, "tool_calls") or (): names[_get(call, "id")] = fn_name(call)
+        elif role == "user":
+            if not _is_hosts(msg): words += _words(msg)
+            elif not _shows(msg): tainted = True  # a notification, by a model that may have read anything
+        elif role == "tool" and not tainted:
+            name = names.get(_get(msg, "tool_call_id"), "")
+            if name not in untrusted: untrusted[name] = _is_untrusted(_tool_named(name, tools))
+            tainted = untrusted[name] and _tells(_get(msg, "content"))
+    return names, words, tainted
 
 # %% ../../nbs/core/fc.ipynb #3041c922
 @dataclass
@@ -863,7 +909,8 @@ class _Run:
     def is_alive(self) -> bool: return not self.over and time.monotonic() < self.until
     def fail(self, call, why: str): self.contents[call["id"]] = _message(call, _NotRun(error=f"Not run: {why}"), self.limit)
     def taints(self) -> bool:
-        return bool(self.pictures) or any(_brings_strangers(self.offered.get(fn_name(c)), self.contents.get(c["id"])) for c in self.calls)
+        answered = ((self.offered.get(fn_name(call)), self.contents.get(call["id"])) for call in self.calls)
+        return any(_is_untrusted(tool) and _tells(content) for tool, content in answered)
 
 # %% ../../nbs/core/fc.ipynb #2e2df4a2
 _UNANSWERED = json.dumps({"error": "No result: the call was interrupted."})
@@ -876,11 +923,11 @@ def _exchange(run: _Run, text: str) -> list:
 
 def _mend(messages: list):
     "Answer the calls that `messages` left unanswered, as a server would refuse them."
-    for i in reversed(range(len(messages))):
-        if not (calls := _calls(messages[i])): continue
-        end = next((j for j in range(i + 1, len(messages)) if _get(messages[j], "role") != "tool"), len(messages))
-        answered = {_get(msg, "tool_call_id") for msg in messages[i + 1 : end]}
-        messages[end:end] = [form_msg("tool", _UNANSWERED, _get(c, "id")) for c in calls if _get(c, "id") not in answered]
+    for i in reversed([i for i, msg in enumerate(messages) if _get(msg, "tool_calls")]):
+        ids, end = [_get(call, "id") for call in _calls(messages[i])], i + 1
+        while end < len(messages) and _get(messages[end], "role") == "tool": end += 1
+        answered = [_get(msg, "tool_call_id") for msg in messages[i + 1 : end]]
+        if answered != ids: messages[end:end] = [form_msg("tool", _UNANSWERED, id) for id in ids if id not in answered]
 
 # %% ../../nbs/core/fc.ipynb #80b1c4a3
 class _Account:
@@ -911,7 +958,7 @@ def _turn(messages: list, tools: list, policy: ToolPolicy, account: _Account) ->
     "One turn of a conversation: yields `_Ask`, `_Run` and at last `Final`."
     budget = account.budget
     _mend(messages)
-    used, words, tainted = {_get(c, "id") for msg in messages for c in _calls(msg)}, _words(messages), _is_tainted(messages, tools)
+    used, words, tainted = _recall(messages, tools)
     for left in range(budget.turns, -1, -1):
         if why := account.spent(): text = _stopped(why); break
         closing = left == 0 or account.calls_left == 0
@@ -972,28 +1019,28 @@ def _finished(run: _Run, call, outcome, error, begun: float) -> ToolFinished:
     return ToolFinished(start.call_id, start.name, start.arguments, result, content, time.monotonic() - begun, failed)
 
 def _late(run: _Run, begun: float) -> TimeoutError:
-    return TimeoutError(f"no result within {run.until - begun:.3g} seconds")
+    return TimeoutError(f"no result within {round(run.until - begun, 1):g} seconds")
 
 # %% ../../nbs/core/fc.ipynb #4550bb5a
 def _run_calls(run: _Run) -> Iterator:
     "Make the calls of `run`, each in a thread."
-    begun, box, threads = time.monotonic(), SimpleQueue(), {}
+    begun, box, jobs = time.monotonic(), SimpleQueue(), {}
     waiting = {c["id"]: c for c in run.calls if c["id"] not in run.contents}
     def report(id, *outcome): box.put((id, *outcome))
     try:
         for id, call in waiting.items():
             try: _check_stuck(fn_name(call))
             except RuntimeError as e: report(id, None, e)
-            else: threads[id] = _in_thread(partial(_work, call, run), partial(report, id))
+            else: jobs[id] = _in_thread(partial(_work, call, run), partial(report, id))
         for call in list(waiting.values()): yield _started(call)
         while waiting:
-            try: id, outcome, error = box.get(timeout=max(0.0, run.until - time.monotonic()))
+            try: id, outcome, error = _next_in(box, run.until)
             except Empty: break
             yield _finished(run, waiting.pop(id), outcome, error, begun)
         for call in waiting.values(): yield _finished(run, call, None, _late(run, begun), begun)
     finally:
         run.over = True
-        for id in waiting.keys() & threads.keys(): _leave(threads[id], fn_name(waiting[id]))
+        for id in waiting.keys() & jobs.keys(): _leave(jobs[id], fn_name(waiting[id]))
 
 # %% ../../nbs/core/fc.ipynb #e252a38b
 async def _awork(call, run: _Run) -> tuple:
@@ -1035,7 +1082,13 @@ def _post(client, body: dict, seconds: float):
     limit = client.timeout
     if hasattr(limit, "read"): limit = type(limit)(min(seconds, limit.read or seconds), connect=min(seconds, limit.connect or seconds))
     else: limit = min(seconds, limit or seconds)
-    return client.post("/chat/completions", cast_to=object, body=body, options={"timeout": limit}, stream=body.get("stream", False), stream_cls=kind[object])
+    sent = {"content": _as_json(body)} if type(client) in (openai.OpenAI, openai.AsyncOpenAI) else {"body": body}
+    return client.post("/chat/completions", cast_to=object, **sent, options={"timeout": limit}, stream=body.get("stream", False), stream_cls=kind[object])
+
+def _as_json(body: dict) -> bytes:
+    from pydantic_core import to_json
+    try: return to_json(body)
+    except ValueError: return json.dumps(body).encode()  # half characters
 
 def _body(ask: _Ask, model: str, streamed: bool) -> dict:
     body = {"model": model, "messages": ask.messages}
@@ -1103,7 +1156,7 @@ def _make_request(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
     _in_thread(partial(_pump, ask, client, model, streamed, box, over), lambda _, error: _put(box, (_END, error), over))
     try:
         while True:
-            try: piece, error = box.get(timeout=max(0.0, ask.end - time.monotonic()))
+            try: piece, error = _next_in(box, ask.end)
             except Empty: ask.late = True; return
             if error: _broken(ask, error)
             if piece is _END or ask.reply.finish == "length" and ask.reply.length > _LONGEST: break
@@ -1285,7 +1338,8 @@ def _as_markdown(msg) -> str:
 def _picture_markdown(part) -> str | None:
     "A kept picture, small."
     if not (name := _kept_name(part)): return None
-    try: image, out = _as_image(Path(data_dir() / name).read_bytes()), io.BytesIO()
+    from PIL import Image
+    try: image, out = Image.open(data_dir() / name), io.BytesIO()
     except OSError: return f"[picture {name}]"
     image.thumbnail((400, 400))
     image.save(out, "JPEG", quality=75)

@@ -76,18 +76,24 @@ _ITERATORS = (collections.abc.Iterator, collections.abc.Generator)
 
 def _readable(tp):
     "`tp` in words that pydantic reads as they are meant."
-    from pydantic import AfterValidator
+    from pydantic import AfterValidator, BeforeValidator
     origin, args = get_origin(tp), get_args(tp)
     if tp in _LISTS or origin in _LISTS and not args: return list
     if isinstance(tp, type) and issubclass(tp, Enum) and not _choices([member.value for member in tp]): return _by_name(tp)
     if origin in (Final, ClassVar): return _readable(args[0])
     if origin is Annotated: return Annotated[(_readable(args[0]), *tp.__metadata__)]
-    if not args or origin in (Literal, collections.abc.Callable): return tp
+    if origin is Literal: return Annotated[tp, BeforeValidator(_member_of(args))] if any(isinstance(arg, Enum) for arg in args) else tp
+    if not args or origin is collections.abc.Callable: return tp
     fresh = tuple(_readable(arg) for arg in args)
     if origin in _LISTS: return list[fresh]
     if origin in _ITERATORS: return Annotated[list[fresh[0]], AfterValidator(iter)]
     if all(new is old for new, old in zip(fresh, args)): return tp
     return Union[fresh] if origin in (Union, types.UnionType) else tp.copy_with(fresh) if hasattr(tp, "copy_with") else origin[fresh]
+
+def _member_of(choices):
+    "A validator that knows the members of an `Enum` among `choices` by their values."
+    members = {choice.value: choice for choice in choices if isinstance(choice, Enum)}
+    return lambda value: members.get(value, value) if isinstance(value, (str, int)) else value
 
 def _by_name(tp):
     from pydantic import PlainValidator, WithJsonSchema
@@ -135,18 +141,24 @@ def _build(tp, names=None):
         if e.code != "type-adapter-config-unused": raise
         return make("TypeAdapter(tp)")  # models and dataclasses bring a configuration of their own
 
+def _complete(adapter): return getattr(adapter, "pydantic_complete", True)
+
 def _adapter(tp):
     "pydantic's reading of `tp`, in both directions: its schema, and what a value becomes."
     from pydantic import PydanticUserError
     from pydantic.errors import PydanticUndefinedAnnotation
     tp = _readable(tp)
-    try: return _build(tp)
-    except PydanticUndefinedAnnotation: return _build(tp, _caller_names())
+    try:
+        adapter = _build(tp)
+        if _complete(adapter): return adapter
+    except PydanticUndefinedAnnotation: pass
     except PydanticUserError as e:
         if e.code != "typed-dict-version": raise
-    for old in _typed_dicts(tp, set()):
-        old.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(_twin(cls)))
-    return _build(tp, _caller_names())
+        for old in _typed_dicts(tp, set()):
+            old.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(_twin(cls)))
+    adapter = _build(tp, _caller_names())
+    if not _complete(adapter): adapter.rebuild(raise_errors=True)  # which says what is not known
+    return adapter
 
 # %% ../../nbs/core/fn_to_schema.ipynb #8c86372f
 def _type_name(tp): return tp.__qualname__ if isinstance(tp, type) and not get_args(tp) else str(tp).replace("typing.", "")
@@ -231,8 +243,8 @@ def param_converter(
     return {**schemas["parameter"], **told, **({"$defs": defs} if defs else {})}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #3c55b455
-_TOKEN = re.compile(r"""[^\w#"'()\[\]{},:]*(?: (?P<word>\w+|[,:]) | (?P<flat>\[[^#"'()\[\]{}]*\]) | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<comment>\#[^\n]*)
-    | (?P<string>"{3}(?:\\.|[^\\])*?"{3} | '{3}(?:\\.|[^\\])*?'{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'))""", re.X | re.S)
+_PIECE = re.compile(r"""[^\#"'()\[\]{},\n]*(?: [,\n]\s*(?:\*{1,2}\s*)?(?P<name>[^\W\d]\w*)\s*(?=[:=,)\#]) | (?P<comment>\#[^\n]*) | (?P<flat>\[[^\#"'()\[\]{}]*\])
+    | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<string>"{3}(?:\\.|[^\\])*?"{3} | '{3}(?:\\.|[^\\])*?'{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*') | [,\n])""", re.X | re.S)
 _LINT = re.compile(r"(?:^|\s*#\s*)(?:noqa\b|nosec\b|type:\s*ignore|(?:pragma|pylint|pyright|mypy|ruff|fmt):).*$", re.I)
 _LONGEST = 400  # lines of a header
 
@@ -244,70 +256,67 @@ def _source(code, names):
     first = code.co_firstlineno - 1
     return "".join(linecache.getlines(code.co_filename, names)[first:first + _LONGEST])
 
+def _opening(text, name):
+    "Where the parameters of `name` begin in `text`; -1 if the file is no longer the one that was imported."
+    at = text.find(f"def {name}")
+    before = text[:at].strip()
+    return text.find("(", at) if at >= 0 and (before in ("", "async") or before[0] == "@") else -1
+
 # %% ../../nbs/core/fn_to_schema.ipynb #9d871260
 class _Header:
-    "The header of a function, read token by token."
+    "The header of a function, read piece by piece."
     def __init__(self, code, text):
-        self.code, self.text, self.names = code, text, set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + 2])
-        self.found, self.lead = {}, []              # comments by parameter; those that wait for the next one
-        self.state, self.depth, self.before = "start", 0, None
-        self.name = self.at = self.column = None    # the parameter that we are at, where it stands, where its comment began
-        self.fresh = self.in_lambda = False         # a name that comes now is a parameter; a comma now is not ours
+        self.text, self.names = text, set(code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + 2])
+        self.found, self.lead = {}, []            # comments by parameter; those that wait for the next one
+        self.name = self.at = self.column = None  # the parameter that we are at, where it stands, where its comment began
 
-    def note(self, name, *texts): self.found.setdefault(name, []).extend(filter(None, texts))
     def line_start(self, at): return self.text.rfind("\n", 0, at) + 1
+
+    def note(self, *texts):
+        if texts: self.found.setdefault(self.name, []).extend(filter(None, texts))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #6a986c60
 @patch
-def comment(self: _Header, text, at):
+def parameter(self: _Header, name, at):
+    "A name stands where a parameter may: at the beginning of a line, or after a comma."
+    before = self.text[self.at or 0:at].rpartition("lambda")
+    if name not in self.names or before[1] and ":" not in before[2]: return  # a parameter of a lambda
+    self.name, self.at, self.column = name, at, None
+    self.note(*self.lead)
+    self.lead = []
+
+@patch
+def comment(self: _Header, text, at, depth):
     "Give a comment to whom it belongs."
     start = self.line_start(at)
-    if self.state in ("closed", "ended"):
-        if start <= (self.at or -1) and "->" not in self.text[self.at:at]: self.note(self.name, _comment_text(text))
-    elif not self.text[start:at].strip() and at - start != self.column: self.lead.append(_comment_text(text))
-    elif self.name and (self.depth == 1 or start <= self.at):
-        self.note(self.name, _comment_text(text))
+    if self.name is None or at - start != self.column and not self.text[start:at].strip(): self.lead.append(_comment_text(text))
+    elif depth == 1 or start <= self.at:
+        self.note(_comment_text(text))
         self.column = at - start
 
 @patch
-def bracket(self: _Header, kind):
-    "Go into brackets or out of them."
-    self.depth += 1 if kind == "open" else -1
-    if self.state == "named" and self.depth == 1: self.state, self.fresh = "open", True
-    elif self.state == "open" and not self.depth:
-        self.state = "closed"
-        if self.name: self.note(self.name, *self.lead)
+def close(self: _Header, at):
+    "The last parenthesis: what waits belongs to the last parameter, and so does a comment behind it on the same line."
+    if self.name is None: return
+    self.note(*self.lead)
+    behind = re.match(r"\)\s*:[^\n#\"']*(#.*)", self.text[at:at + 500])
+    if behind and self.line_start(at) <= self.at: self.note(_comment_text(behind[1]))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #f9483fbc
-@patch
-def word(self: _Header, text, at):
-    "Take any other token; false when the header is over, or is not that of the function."
-    if self.before == "def" and self.state == "start":
-        if text != self.code.co_name: return False  # the file is no longer the one that was imported
-        self.state = "named"
-    elif self.state == "ended": return False
-    elif self.state == "closed" and text == ":" and not self.depth: self.state = "ended"
-    elif self.state == "open" and self.depth == 1:
-        if text in ("lambda", ":"): self.in_lambda = text == "lambda"
-        elif text == ",": self.fresh = not self.in_lambda
-        elif self.fresh and text in self.names:
-            self.name, self.fresh, self.at, self.column = text, False, at, None
-            self.note(text, *self.lead)
-            self.lead = []
-    self.before = text
-    return True
-
-# %% ../../nbs/core/fn_to_schema.ipynb #84dd3b6b
 def _read_comments(func):
     "Comments in the header of `func`, by parameter."
-    header = _Header(func.__code__, _source(func.__code__, func.__globals__))
-    for token in _TOKEN.finditer(header.text):
-        kind = token.lastgroup
-        if kind == "word":
-            if header.depth < 2 and not header.word(token[kind], token.start(kind)): break
-        elif header.state == "start": continue
-        elif kind == "comment": header.comment(token[kind], token.start(kind))
-        elif kind in ("open", "close"): header.bracket(kind)
+    code, depth = func.__code__, 1
+    text = _source(code, func.__globals__)
+    start, header = _opening(text, code.co_name), _Header(code, text)
+    if start < 0: return {}
+    for piece in _PIECE.finditer(f"{text[:start]}\n{text[start + 1:]}", start):
+        kind = piece.lastgroup
+        if kind == "name" and depth == 1: header.parameter(piece[kind], piece.start(kind))
+        elif kind == "comment": header.comment(piece[kind], piece.start(kind), depth)
+        elif kind == "open": depth += 1
+        elif kind == "close":
+            depth -= 1
+            if not depth: header.close(piece.start(kind)); break
     return {name: " ".join(notes) for name, notes in header.found.items() if notes}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #cf93763e
@@ -323,7 +332,7 @@ def _written(func):
         else: func = type(func).__call__
     return None
 
-# %% ../../nbs/core/fn_to_schema.ipynb #069671f4
+# %% ../../nbs/core/fn_to_schema.ipynb #cc423eeb
 def _class_source(cls):
     "The source of `cls`, as far as it is there."
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
@@ -342,11 +351,11 @@ def _field_comments(cls):
     except (SyntaxError, IndexError, AttributeError): return {}
     ends = {node.end_lineno: node.target.id for node in body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
-    line_of = lambda token: source.count("\n", 0, token.start("comment")) + 1
-    notes = [(line_of(t), _comment_text(t["comment"])) for t in _TOKEN.finditer(source) if t.lastgroup == "comment"]
+    line_of = lambda piece: source.count("\n", 0, piece.start("comment")) + 1
+    notes = [(line_of(p), _comment_text(p["comment"])) for p in _PIECE.finditer(source) if p.lastgroup == "comment"]
     return {ends[line]: text for line, text in notes if line in ends and text}
 
-# %% ../../nbs/core/fn_to_schema.ipynb #c08ce69a
+# %% ../../nbs/core/fn_to_schema.ipynb #b55a4074
 def _told_fields(schema, cls):
     "`schema` of the class `cls` with its comments as descriptions, where it has no others."
     silent = [p for p in schema.get("properties", {}).values() if isinstance(p, dict) and "description" not in p]
@@ -355,7 +364,7 @@ def _told_fields(schema, cls):
         if name in told: prop.setdefault("description", told[name])
     return schema
 
-# %% ../../nbs/core/fn_to_schema.ipynb #61a81f99
+# %% ../../nbs/core/fn_to_schema.ipynb #540c96ee
 def extract_parameter_comments(
     func: Callable,  # Function, or class, to read
 ) -> dict[str, str]: # Comment of each parameter that has one
@@ -542,12 +551,11 @@ class _Fresh:
 class _Plan:
     "What is known about a function: read once, used for every schema and every call."
     name: str
-    description: str
     module: str | None
     fields: dict[str, _Parameter]
-    schema: _Fresh         # of the parameters
-    strict: Any = None     # the same in OpenAI's strict form, when it was asked for
-    bind: Any = None       # makes arguments for a call, once there has been one
+    tool: _Fresh           # as it is when nothing else is asked for
+    strict: Any = None     # the same in OpenAI's strict form, once it was asked for
+    bind: Any = None       # makes arguments for a call, once there was one
     positional: tuple[str, ...] = ()
     rest: _Parameter | None = None
     extra: _Parameter | None = None
@@ -594,16 +602,15 @@ def _make_plan(func):
     by_kind = {p.kind: p for p in params}
     rest, extra = by_kind.get(kinds.VAR_POSITIONAL), by_kind.get(kinds.VAR_KEYWORD)
     before_rest = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD) if rest else (kinds.POSITIONAL_ONLY,)
-    importable = inspect.isroutine(func) and not inspect.ismethod(func)
-    plan = _Plan(_tool_name(func), description, getattr(func, "__module__", None) if importable else None,
-                 {p.name: p for p in params if p not in (rest, extra)}, _schema_of(params), rest=rest, extra=extra,
+    name, module = _tool_name(func), getattr(func, "__module__", None) if inspect.isroutine(func) and not inspect.ismethod(func) else None
+    return _Plan(name, module, {p.name: p for p in params if p not in (rest, extra)}, _template(name, description, params, module), rest=rest, extra=extra,
                  positional=tuple(p.name for p in params if p.kind in before_rest))
-    return plan
 
-def _schema_of(params):
-    shape = _object_schema(params)
-    try: return _Fresh(shape)
-    except (TypeError, ValueError) as e: raise SchemaError(f"the schema of {', '.join(shape['properties'])} is no JSON: {e}") from e
+def _template(name, description, params, module):
+    facts = {**({"module": module} if module else {}), "service": module or name}
+    function = {"name": name, "description": description, "parameters": _object_schema(params), "metadata": facts}
+    try: return _Fresh({"type": "function", "function": function})
+    except (TypeError, ValueError) as e: raise SchemaError(f"the schema of {', '.join(function['parameters']['properties'])} is no JSON: {e}") from e
 
 # %% ../../nbs/core/fn_to_schema.ipynb #53c40a56
 _plans, _method_plans = WeakKeyDictionary(), WeakKeyDictionary()
@@ -643,11 +650,11 @@ def _dotted(fixup):
 # %% ../../nbs/core/fn_to_schema.ipynb #7b40401b
 _FUNCTIONS = (types.FunctionType, types.MethodType)
 
-def _declared(func):
-    "The facts for the host that `func` carries: what it may do, and whether its answers can be trusted."
-    if not hasattr(func, "tool_level") and type(func) not in _FUNCTIONS: func = _written(func)
-    level, untrusted = getattr(func, "tool_level", None), getattr(func, "tool_untrusted", False)
-    return {**({"level": level} if level else {}), **({"untrusted": True} if untrusted else {})}
+def _declare(func, facts):
+    "Add to `facts` what `func` says of itself: what it may do, and whether its answers can be trusted."
+    if type(func) not in _FUNCTIONS and not hasattr(func, "tool_level"): func = _written(func)
+    if level := getattr(func, "tool_level", None): facts["level"] = level
+    if getattr(func, "tool_untrusted", False): facts["untrusted"] = True
 
 # %% ../../nbs/core/fn_to_schema.ipynb #085e04fe
 def function_schema(
@@ -660,16 +667,14 @@ def function_schema(
 ) -> Tool:                                # The tool
     "The tool that lets a model call `func`, from its type hints, comments and docstring."
     plan = _plan(func)
-    function = {"name": plan.name, "description": plan.description, "parameters": (_strict_schema(plan) if strict else plan.schema).copy()}
-    if strict: function["strict"] = True
-    facts = {"module": plan.module} if plan.module else {}
-    facts["service"] = service_name or plan.module or plan.name
-    if declared := _declared(func): facts.update(declared)
+    tool = Tool.__new__(Tool)  # `__init__` would take half as long as all the rest
+    tool.update((_strict_tool(plan) if strict else plan.tool).copy())
+    tool.func, function = func, tool["function"]
+    facts = function["metadata"]
+    if service_name: facts["service"] = service_name
+    if hasattr(func, "tool_level") or type(func) not in _FUNCTIONS: _declare(func, facts)
     if metadata: facts.update(metadata)
-    function["metadata"] = facts
     if fixup is not None: function["fixup"] = _dotted(fixup)
-    tool = Tool({"type": "function", "function": function})
-    tool.func = func
     return tool
 
 # %% ../../nbs/core/fn_to_schema.ipynb #28ab7011
@@ -677,8 +682,12 @@ _NOT_STRICT = {"default", "minLength", "maxLength", "patternProperties", "proper
                "contains", "discriminator", "examples", "title", "writeOnly", "readOnly", "deprecated", "contentEncoding", "contentMediaType"}
 _STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
 
-def _strict_schema(plan):
-    if plan.strict is None: plan.strict = _Fresh(_strict(json.loads(plan.schema.text), plan.name))
+def _strict_tool(plan):
+    if plan.strict is None:
+        tool = json.loads(plan.tool.text)
+        function = tool["function"]
+        function.update(parameters=_strict(function["parameters"], plan.name), strict=True)
+        plan.strict = _Fresh(tool)
     return plan.strict
 
 def _strict(schema, where):
@@ -788,7 +797,7 @@ def _coerce(value, p):
 # %% ../../nbs/core/fn_to_schema.ipynb #fcdb905e
 def _usage(plan):
     "One line on what the function takes."
-    schema = json.loads(plan.schema.text)
+    schema = json.loads(plan.tool.text)["function"]["parameters"]
     plain = str.maketrans("", "", "`\\")
     shown = [f"{name}: {_shape_name(p).translate(plain)}" + ("" if name in schema["required"] else f" = {json.dumps(p.get('default'))}")
              for name, p in schema["properties"].items()]

@@ -11,14 +11,14 @@ from asyncio import get_running_loop
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from .policy import PolicyError, current_policy, trusts_url
+from .policy import PolicyError, allows_host, current_policy, trusts_url
 
 # %% ../../nbs/core/net.ipynb #2ff01c6c
 class NetError(ConnectionError):
@@ -30,7 +30,8 @@ class BlockedError(NetError, PolicyError):
 # %% ../../nbs/core/net.ipynb #dd883cdd
 _PUBLIC_V6 = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_RETIRED = [ipaddress.ip_network(block) for block in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "192.88.99.0/24")]
+_RETIRED = [ipaddress.ip_network(block) for block in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "192.88.99.0/24",
+                                                        "192.0.0.0/24", "168.63.129.16/32")]  # and where clouds keep the keys of their machines
 
 def is_public(
     address: str,  # IPv4 or IPv6 address
@@ -69,7 +70,7 @@ def _parse(url, schemes):
 def _check_shape(parsed, policy):
     "Refuse what no honest address looks like. True if the person named its host."
     if policy is None or trusts_url(policy, str(parsed)): return True
-    if (hosts := getattr(policy, "hosts", None)) is not None and not trusts_url(replace(policy, trusted=tuple(hosts)), str(parsed)):
+    if not allows_host(policy, str(parsed)):
         raise BlockedError(f"{_shown(parsed)}: this conversation has read what strangers wrote, so only hosts that the user named are opened.")
     port, host = parsed.port or _PORTS[parsed.scheme], parsed.raw_host.decode("ascii", "replace")
     if parsed.userinfo: raise BlockedError(f"{_shown(parsed)}: a model may not send a user or password in an address.")

@@ -234,7 +234,7 @@ def _follow(oas, node):
     return node, ref
 
 # %% ../../nbs/core/oas_to_schema.ipynb #5b5895e4
-_MOST, _DEEPEST = 2_000_000, 100  # schemas that one document may have us translate, and levels of one
+_MOST, _DEEPEST = 300_000, 100  # schemas that one document may have us translate, and levels of one
 
 class _Reader:
     "Schemas of one document in JSON Schema."
@@ -625,7 +625,7 @@ def _metadata(self: _Service, path, method, operation, item, groups, media_type,
     return {"url": (self.base or self._own_base(operation, item)) + path, "method": method,
             "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
             "level": "network" if method in ("get", "head") else "write", "untrusted": True, "trusted": self.trusted, "request": request,
-            "tags": [tag for tag in operation.get("tags") or () if isinstance(tag, str)]}
+            "tags": [tag for tag in operation["tags"] if isinstance(tag, str)] if isinstance(operation.get("tags"), list) else []}
 
 @patch
 def _own_base(self: _Service, operation, item):
@@ -687,6 +687,7 @@ _DELIMITER = {"spaceDelimited": "%20", "pipeDelimited": "|"}  # of a list that i
 def _scalar(value):
     "One value as text."
     if value is None: return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15: value = int(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, dict, list)) else str(value)
 
 def _escape(value): return quote(_scalar(value), safe="")
@@ -768,7 +769,7 @@ def _second_tries(value, choices):
         if "," in value: yield [part.strip() for part in value.split(",")]
     elif isinstance(value, (bool, int, float)): yield json.dumps(value)
     if isinstance(value, float) and value.is_integer(): yield int(value)
-    if not isinstance(value, (list, dict)): yield [value]
+    if not isinstance(value, list): yield [value]
 
 def _at(whole, path):
     for step in path: whole = whole[step]
@@ -779,6 +780,7 @@ def _mended(arguments, error, validator):
     path, schema = list(error.absolute_path), error.schema if isinstance(error.schema, dict) else {}
     if not path: return False
     owner = _at(arguments, path[:-1])
+    if error.validator == "type": schema = {"type": schema["type"]}  # the rest of it has its turn
     for meant in _second_tries(error.instance, schema.get("enum") or ()):
         if meant is _NOTHING and isinstance(owner, dict): del owner[path[-1]]; return True
         if meant is not _NOTHING and validator.evolve(schema=schema).is_valid(meant): owner[path[-1]] = meant; return True
@@ -794,7 +796,7 @@ def _wrong(error):
 
 def _checked(arguments, schema):
     "A copy of `arguments` that fits `schema`; raises `SpecError` that says what was expected."
-    _steps_left.set([20_000])
+    _steps_left.set([5_000])
     arguments, validator = deepcopy(arguments), _validator_class()(schema)
     try:
         for _ in range(20):

@@ -26,7 +26,7 @@ _THINGS = (  # (kind, pattern), tried in this order at each place
     ("quote", r'"[^"]+"|“[^”]+”|`[^`]+`|(?<!\w)\'[^\']+\'(?!\w)'),
     ("email", r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     ("url", r"https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]]"),
-    ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
+    ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b[0-9a-f]{12}\b"),
     ("path", rf"(?<![\w/])(?:[A-Za-z]:\\|~?/|\.{{1,2}}/)?[\w.\-/\\]*\w\.{_FILE}\b(?![/\w])|(?<![\w/.])(?:~|\.{{1,2}})?/[\w.\-/]*[\w/]"),
     ("uri", r"\b[a-z][a-z0-9+]{2,}:(?![\s<])[^\s,;\"'`<>]*[\w/=]"),
     ("date", r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?\b"),
@@ -735,10 +735,15 @@ def _times(step: _Step) -> int:
 def _before(talk: _Talk) -> str:
     return next((t for m in reversed(talk.before) if _get(m, "role") == "user" and _objects(t := _said(m))), "")
 
+def _same_matter(one: str, other: str) -> bool:
+    "Do two tools manage the same kind of thing, as start_watch and stop_watch do?"
+    return bool(set(re.findall(r"[a-z]{5,}", one)) & set(re.findall(r"[a-z]{5,}", other)) - {"start"})
+
 def _find_ids(form: _Form) -> list:
     "An id that the request names, or those that earlier results gave: the latest, or all of them."
     if found := form.take("id") or form.take("code"): return form.use(found)
-    results = [t.text for m in form.talk.earlier for t in _things(_strings(m.result)) if t.kind == "id"]
+    made = [m for m in form.talk.earlier if _same_matter(m.name, _name(form.tool))] or form.talk.earlier
+    results = [t.text for m in made for t in _things(_strings(m.result)) if t.kind == "id"]
     over = {v for m in form.talk.earlier if "stop" in _words(m.name) for v in m.args.values()}
     alive = [r for r in dict.fromkeys(results) if r not in over]
     return alive if re.search(r"\b(?:all|every|both|everything)\b", form.step.text, re.I) else alive[-1:]
@@ -788,16 +793,25 @@ def _calls_for(tool, step: _Step, talk: _Talk) -> list:
 _CHANGING = {"remove", "update", "create", "run", "stop"}  # what nobody should do who was not asked to, and no other tool can stand in for
 _ENOUGH = 2.0  # below this a step and a tool have too little in common
 
-def _is_watch(tool) -> bool: return "messages" in {_kind(n, {}) for n in _params(tool)}
+_MANAGES = {"stop", "pause", "resume", "backtest"}  # what is done to a watch that is there
+
+def _is_watch(tool) -> bool: return "messages" in {_kind(n, {}) for n in _params(tool)} or _is_rule(tool)
+
+def _candidates(step: _Step, talk: _Talk) -> tuple:
+    "Does `step` want a watch to be started, and the tools that may do what it wants."
+    words = set(step.words)
+    wanted = "watch" in words and not words & _MANAGES and step.words[0] != "list"
+    if wanted and (starters := _starters(talk)): return True, starters
+    others = [t for t in talk.tools if not _is_watch(t) and (words & {"watch", *_MANAGES} or "watch" not in _words(_name(t)))]
+    last = next((m.name for m in reversed(talk.earlier) if {"start", "watch"} <= set(_words(m.name))), "")
+    return wanted, [t for t in others if not last or "stop" not in _words(_name(t)) or _same_matter(last, _name(t))]
 
 def _goals(talk: _Talk) -> list:
     "Pairs of a tool and the step that it should do. What follows the start of a watch belongs to the watch."
     goals = []
     for step in talk.steps:
-        watches = [t for t in talk.tools if _is_watch(t)]
-        wanted = "watch" in step.words and "stop" not in step.words and step.words[0] != "list"
-        others = [t for t in talk.tools if t not in watches]
-        ranked = _scores(step, wanted and watches or others, _called(talk, step.text), _find_sources(talk, step))
+        wanted, tools = _candidates(step, talk)
+        ranked = _scores(step, tools, _called(talk, step.text), _find_sources(talk, step))
         (score, tool), (second, _), *_ = [*ranked, (0, None), (0, None)]
         if set(step.words[:1]) & _CHANGING - set(tool and _vocabulary(tool) or ()): continue
         if not wanted and {"watch", "list"} <= set(step.words) - set(tool and _vocabulary(tool) or ()): continue
@@ -810,10 +824,10 @@ def _goals(talk: _Talk) -> list:
 def _implied(talk: _Talk) -> list:
     "A request that only names things (\"Any boats?\") wants them counted, one that only names a camera wants its picture."
     wants = "detect" if _objects(talk.request) else None if re.search(r"\?|^\W*(?:how|why)\b", talk.request, re.I) else "capture" if _called(talk, talk.request) or "image" in _words(talk.request) else None
-    if not (wants and talk.steps and talk.tools) or set(talk.steps[0].words[:1]) & _CHANGING: return []
+    if not (wants and talk.steps and any("watch" not in _words(_name(t)) for t in talk.tools)) or set(talk.steps[0].words[:1]) & _CHANGING: return []
     things, words = [t for s in talk.steps for t in s.things], [w for s in talk.steps for w in s.words]
     asked = _Step(talk.request, things, [wants, "object" if wants == "detect" else "image", *words])
-    score, tool = _scores(asked, talk.tools, _called(talk, talk.request), _find_sources(talk, asked))[0]
+    score, tool = _scores(asked, _candidates(asked, talk)[1], _called(talk, talk.request), _find_sources(talk, asked))[0]
     return [(tool, asked)] if score >= _ENOUGH and wants in _vocabulary(tool) else []
 
 @dataclass
@@ -857,7 +871,8 @@ def _narrowed(calls: list, talk: _Talk) -> list:
     return calls
 
 def _watch_calls(tool, step: _Step, talk: _Talk) -> list:
-    "The call that starts a watch, if rules can tell what it should wait for."
+    "The calls that start a watch, if rules can tell what it should wait for."
+    if _is_rule(tool): return _rule_calls(tool, talk)
     try: _conditions(talk.request)
     except LookupError as e: raise _Needs(missing=str(e)) from None
     try: [_calls_for(*goal, talk) for goal in [_what_to_look_at(talk)] if goal]
@@ -1088,7 +1103,7 @@ def _watch_tools(talk: _Talk) -> tuple:
     ids = [m[1] for msg in talk.messages if _get(msg, "role") in ("system", "developer") and (m := _STREAM_ID.search(_said(msg)))]
     named = [(t, set(_words(_name(t)))) for t in talk.tools]
     sender = next((t for t, w in named if {"send", "watch"} <= w), None)
-    stopper = next((t for t, w in named if {"stop", "watch"} <= w), None)
+    stopper = next((t for t, w in named if {"stop", "watch"} <= w and not _same_matter(_name(t), "start_watch")), None)
     return (ids[-1], sender, stopper) if ids and sender else None
 
 def _look(talk: _Talk, watch: tuple) -> tuple:
@@ -1127,6 +1142,82 @@ def _judge(outcome: _Outcome, talk: _Talk) -> tuple:
     if all(c.noun in refused for c in wanted): return told, True, True
     met = [c for c in wanted if c.noun not in refused and any(c.met_by(result) for result in good)]
     return f"{told} {f'You asked for {_listed(met)}.' if met else f'The watch waits for {_listed(wanted)}.'}", bool(met), False
+
+# %% ../../nbs/core/offline.ipynb #010a6994
+_COMPARED = {gt: "more than", lt: "fewer than", ge: "at least", le: "at most"}
+_COMES = re.compile(r"\b(?:appears?|comes?|arrives?|enters?|shows? up)\b", re.I)
+_GOES = re.compile(r"\b(?:leaves?|has left|have left|disappears?|departs?|goes away|(?:is|are) gone)\b", re.I)
+_PASSES = re.compile(r"\bcross(?:es|ed|ing)?\b|\bpass(?:es)?\b", re.I)
+_CHANGES = re.compile(r"\bchang(?:es?|ed|ing)\b", re.I)
+_ONE_AT_A_TIME = "a single condition, for I don't understand two that must hold together"
+
+_EVERY = re.compile(r"\bevery (?:(\d+(?:\.\d+)?) )?(s|m|h)(?:ec|econd|in|inute|our)s?\b", re.I)
+
+def _is_rule(tool) -> bool: return {"camera", "object", "condition"} <= set(_params(tool))
+
+def _waits(condition: _Condition, text: str) -> list:
+    "`condition` in the words of a rule, once for each way in which it may be met; empty where a rule has no words for it."
+    for pattern, words in ((_PASSES, "crosses"), (_CHANGES, "changes")):
+        if pattern.search(text): return [{"condition": words}]
+    plain = condition.holds is ge and condition.n == 1 and not re.search(r"\bat least\b|\bor more\b", text, re.I)
+    moves = [words for pattern, words in ((_COMES, "appears"), (_GOES, "disappears")) if pattern.search(text)]
+    if plain or condition.words == "no" and "disappears" in moves: return [{"condition": words} for words in moves or ["appears"]]
+    if condition.words == "no": return [{"condition": "at most", "number": 0}]
+    return [{"condition": _COMPARED[condition.holds], "number": int(condition.n)}] if condition.holds in _COMPARED and condition.n % 1 == 0 else []
+
+# %% ../../nbs/core/offline.ipynb #9a2c913a
+def _rules(talk: _Talk) -> list:
+    "The rules that the request asks for, any of which should be told; empty where it asks for something else."
+    clause = re.split(rf"\b{_WHENEVER}\b", _EVERY.sub(" ", talk.request), 1, re.I)[-1]
+    if any(_objects(part) for part in re.split(rf"\band\b(?! (?:also )?{_WHENEVER}\b)", clause)[1:]): raise _Needs(missing=_ONE_AT_A_TIME)
+    rules, before = [], None
+    for part in _alternatives(clause):
+        condition = _condition(part)
+        if condition and before and not re.search(rf"\b{_N}\b|\bno\b", part, re.I): condition = replace(before, noun=condition.noun)  # "or buses"
+        noun = condition and (condition.noun or next(iter(_objects(_before(talk))), ""))
+        ways = _waits(condition, part) if noun not in (None, "", "object") else []
+        if not ways: return []
+        rules, before = [*rules, *({"object": noun, **way} for way in ways)], condition
+    return rules
+
+def _alternatives(clause: str) -> list:
+    "The parts of `clause` between which there is an \"or\", each with a thing to look for."
+    parts = []
+    for part in re.split(r"\bor\b(?! (?:more|fewer|less)\b)|\band (?=when|if|once)", clause):
+        if parts and not _objects(part): parts[-1] += f" or {part}"
+        else: parts.append(part)
+    return parts
+
+def _starters(talk: _Talk) -> list:
+    "The tools that can start the watch that is asked for: by a rule, else by the conversation."
+    ruled, told = ([t for t in talk.tools if _is_watch(t) and _is_rule(t) is rule] for rule in (True, False))
+    try: fits = bool(ruled and _rules(talk))
+    except _Needs: fits = True
+    return ruled if fits or not told else told
+
+# %% ../../nbs/core/offline.ipynb #98c7a37e
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_PLACES = {"top": "upper", "bottom": "lower", "center": "centre", "middle": "centre"}
+
+def _rule_options(talk: _Talk) -> dict:
+    "How often to look, where, and how often to tell, as far as the request says so."
+    found = {}
+    if every := _EVERY.search(talk.request):
+        found["every"] = float(every[1] or 1) * _SECONDS[every[2].lower()]
+    if _ONCE.search(talk.request): found["max_notifications"] = 1
+    if place := re.search(r"\b(left|right|upper|lower|top|bottom) half\b|\b(centre|center|middle) of\b", talk.request, re.I):
+        word = (place[1] or place[2]).lower()
+        found["zone"] = _PLACES.get(word, word) + " half" * bool(place[1])
+    if line := re.search(r"\b(vertical|horizontal)\b", talk.request, re.I): found["line"] = line[1].lower()
+    return found
+
+def _rule_calls(tool, talk: _Talk) -> list:
+    "The calls that start the watches that the request asks for. May raise `_Needs`."
+    rules, cameras = _rules(talk), _to_watch(talk)
+    if not rules: raise _Needs(missing="what to wait for, such as more than 3 cars")
+    if not cameras: raise _Needs(missing=_WHICH)
+    options = {name: value for name, value in _rule_options(talk).items() if name in _params(tool)}
+    return [_call(_name(tool), {"camera": camera, **rule, **options}) for camera in cameras for rule in rules]
 
 # %% ../../nbs/core/offline.ipynb #f7f1d060
 def _pictures_sent(msg) -> list:

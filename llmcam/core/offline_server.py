@@ -190,24 +190,30 @@ def _check_calls(calls, where: str) -> dict:
 def _request_type(stream: bool):
     from openai.types.chat import completion_create_params as params
     from pydantic import TypeAdapter
-    return TypeAdapter(params.CompletionCreateParamsStreaming if stream else params.CompletionCreateParamsNonStreaming, config={"extra": "forbid"})
+    request = params.CompletionCreateParamsStreaming if stream else params.CompletionCreateParamsNonStreaming
+    return TypeAdapter(request | None, config={"extra": "forbid"})  # pydantic takes a configuration for a union only
 
-def _refuse(error, where: str = ""):
-    "Raise what OpenAI would say of pydantic's `error`."
-    worst = max(error.errors(include_url=False), key=lambda e: len(e["loc"]))
-    for part in worst["loc"]: where += f"[{part}]" if isinstance(part, int) else f".{part}" if str(part).islower() and str(part).isidentifier() else ""
+def _refuse(error, sent, where: str = ""):
+    "Raise what OpenAI would say of pydantic's `error` about `sent`."
+    errors = error.errors(include_url=False)
+    others = [e["loc"][:-1] for e in errors if e["type"] == "literal_error" and e["loc"][-1:] in (("role",), ("type",))]  # kinds that were not meant
+    worst = max([e for e in errors if not any(e["loc"][:len(o)] == o for o in others)] or errors, key=lambda e: len(e["loc"]))
     code = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}.get(worst["type"], "invalid_value")
+    for i, part in enumerate(worst["loc"], 1):  # names of alternatives are no part of the path
+        there = isinstance(sent, dict) and part in sent or isinstance(sent, list) and isinstance(part, int)
+        if there or code.startswith("missing") and i == len(worst["loc"]): where += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if there: sent = sent[part]
     _need(False, code, where.lstrip("."), why=worst["msg"])
 
-def _read_lists(value, where: str):
+def _read_lists(value, sent, where: str):
     "Read what pydantic checks only when it is read."
     from pydantic import ValidationError
     if isinstance(value, dict):
-        for key, inner in value.items(): _read_lists(inner, f"{where}.{key}")
+        for key, inner in value.items(): _read_lists(inner, sent[key], f"{where}.{key}")
     elif hasattr(value, "__next__"):
         try:
-            for i, inner in enumerate(value): _read_lists(inner, f"{where}[{i}]")
-        except ValidationError as e: _refuse(e, where)
+            for i, inner in enumerate(value): _read_lists(inner, sent[i], f"{where}[{i}]")
+        except ValidationError as e: _refuse(e, sent, where)
 
 # %% ../../nbs/core/offline_server.ipynb #0de611f8
 _RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2), "n": (1, 128), "top_logprobs": (0, 20),
@@ -244,12 +250,12 @@ def check_request(
     from pydantic import ValidationError
     _need(isinstance(body, dict), "invalid_type", "body", wanted="an object")
     try: typed = _request_type(body.get("stream") is True).validate_python(body, strict=True)
-    except ValidationError as e: _refuse(e)
+    except ValidationError as e: _refuse(e, body)
     _check_text(body["model"] or None, "model")
     _check_options(body)
     check_messages(body["messages"])
     if "tools" in body: _check_tools(body["tools"])
-    for key in ("messages", "tools", "functions"): _read_lists(typed.get(key), key)
+    for key in {"messages", "tools", "functions"} & set(body): _read_lists(typed[key], body[key], key)
     _check_choice(body.get("tool_choice"), body.get("tools", []))
     _check_format(body)
 

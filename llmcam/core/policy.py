@@ -9,7 +9,6 @@ __all__ = ['LEVELS', 'PolicyError', 'tool_level', 'ToolPolicy', 'ToolCall', 'cur
 # %% ../../nbs/core/policy.ipynb #8599370e
 import os, re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -108,14 +107,19 @@ def current_policy() -> ToolPolicy | None:  # The policy in force, `None` when n
     "The policy of the tool call that runs in this context."
     return _current.get()
 
-@contextmanager
-def gate(
-    policy: ToolPolicy,  # What the calls inside may do
-):
-    "Put `policy` in force for the calls inside this block, in this thread or task."
-    token = _current.set(policy)
-    try: yield policy
-    finally: _current.reset(token)
+class gate:
+    "Put a policy in force for the calls inside this block, in this thread or task."
+    __slots__ = ("policy", "_token")
+    def __init__(self,
+        policy: ToolPolicy | None,  # What the calls inside may do; `None` for a person's own code, which may do everything
+    ):
+        self.policy = policy
+
+    def __enter__(self):
+        self._token = _current.set(self.policy)
+        return self.policy
+
+    def __exit__(self, *exc): _current.reset(self._token)
 
 # %% ../../nbs/core/policy.ipynb #ac91c5cd
 _default = [ToolPolicy()]
@@ -173,7 +177,7 @@ def trusting(
     return replace(policy, trusted=(*policy.trusted, *map(str, places)))
 
 # %% ../../nbs/core/policy.ipynb #b013d163
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s<>\"'`]+", re.I)
+_URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,15}://[^\s<>\"'`]+", re.I)
 _HOST = re.compile(r"(?<![\w@./~\\-])(?:\[[0-9a-f:.]+\]|localhost|(?:\d{1,3}\.){3}\d{1,3}|(?:[\w-]+\.)+[^\W\d_][\w-]+)(?![\w@-])", re.I)
 _FILE = re.compile(r"\.(jpe?g|png|gif|webp|bmp|tiff?|mp4|avi|mkv|mov|webm|json|ya?ml|txt|csv|pdf|html?|md|py|ipynb|sh|pt|onnx|zip)$", re.I)
 _QUOTED = re.compile(r"""(["'`])([^"'`\n]{1,300})\1""")

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..core.net import fetch
-from ..core.policy import PolicyError, confine_write, current_policy, data_dir
+from ..core.policy import PolicyError, confine_write, current_policy, data_dir, tool_level
 
 # %% ../../nbs/utils/file_manager.ipynb #15270358
 _all_ = ["data_dir"]
@@ -78,16 +78,18 @@ def _kind(name):
     return "plot" if "plot" in name else "image"
 
 def _list(kind, limit):
-    found = [p for p in data_dir().iterdir() if p.suffix.lower() in _PICTURES and _kind(p.name) == kind and p.is_file()]
+    found = [p for p in data_dir().iterdir() if p.suffix.lower() in _PICTURES and _kind(p.name) == kind and p.name.isprintable() and p.is_file()]
     return "\n".join(str(p) for p in sorted(found, key=lambda p: p.stem)[-max(limit, 1):])
 
 # %% ../../nbs/utils/file_manager.ipynb #3bab52e8
+@tool_level("read", untrusted=True)
 def list_image_files(
     limit: int = 200,  # Most paths to list; the newest are kept
 ) -> str:              # One path a line
     "List the paths of the captured frames and other pictures by name, captures of one camera oldest first. Use it to find an image to look at."
     return _list("image", limit)
 
+@tool_level("read", untrusted=True)
 def list_detection_files(
     limit: int = 200,  # Most paths to list; the newest are kept
 ) -> str:              # One path a line
@@ -95,6 +97,7 @@ def list_detection_files(
     return _list("detection", limit)
 
 # %% ../../nbs/utils/file_manager.ipynb #ab02e5b2
+@tool_level("read", untrusted=True)
 def list_plot_files(
     limit: int = 200,  # Most paths to list; the newest are kept
 ) -> str:              # One path a line
@@ -129,6 +132,7 @@ def _target(path, reply):
     return data_dir() / confine_write(free).relative_to(base)
 
 # %% ../../nbs/utils/file_manager.ipynb #a644c7cf
+@tool_level("network", untrusted=True)
 def download_file(
     url: str,                     # Address of the file, http or https
     save_path: str | None = None,  # File name or path to save to; a free name in the data directory if left out

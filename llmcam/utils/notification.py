@@ -21,8 +21,8 @@ from time import time as unix_time
 from uuid import uuid4
 
 from fastcore.basics import patch
-from ..core.fc import Budget, complete, fn_exec, form_msg
-from ..core.fn_to_schema import function_schema
+from ..core.fc import Allowance, Budget, Usage, complete, fn_exec, form_msg
+from ..core.fn_to_schema import Tool, function_schema
 from ..core.net import NetError, fetch
 from ..core.policy import current_policy, get_policy, tool_level
 from .scheduler import Pause, Scheduler, default_scheduler
@@ -305,11 +305,9 @@ def _pause(seconds):
 def _guarded(tool):
     "`tool`; one of the watch's own as a copy that may always be called, and the one that speaks silent once its watch has been stopped."
     if tool["function"]["name"] not in ("send_notification", "stop_notification"): return tool
-    own, send = tool.copy(), getattr(tool, "func", None)
-    metadata = {**(tool["function"].get("metadata") or {}), "level": "read"}
-    own["function"] = {**tool["function"], "metadata": metadata}
-    if send is None: return own
-    own.func = _while_running(send) if tool["function"]["name"] == "send_notification" else send
+    send, metadata = getattr(tool, "func", None), {**(tool["function"].get("metadata") or {}), "level": "read"}
+    own = Tool({**tool, "function": {**tool["function"], "metadata": metadata}})
+    own.func = _while_running(send) if send and tool["function"]["name"] == "send_notification" else send
     return own
 
 def _while_running(send):
@@ -344,9 +342,10 @@ class StreamThread:
     ):
         self.thread_id, self.tools, self.messages = thread_id, [_guarded(tool) for tool in tools], list(messages)
         self.interval, self.client, self.model, self.per_look = _pause(interval), client, model, per_look
-        self.max_ticks, self.max_notifications, self.max_tokens, self.max_seconds = max_ticks, max_notifications, max_tokens, max_seconds
+        self.max_ticks, self.max_notifications, self.max_seconds = max_ticks, max_notifications, max_seconds
         self.policy, self.scheduler, self.on_change = (policy or current_policy() or get_policy()).unattended(), scheduler, on_change
-        self.ticks = self.failures = self.sent = self.tokens = self.own = 0
+        self.ticks = self.failures = self.sent = self.own = 0
+        self.allowance = Allowance(total=max_tokens)
         self.seconds, self.ended, self.last_error, self.said = 0.0, None, None, deque(maxlen=memory)
         self._stopping, self._leaving, self._speaking, self._at_hand = Event(), False, RLock(), []
         self._context, self._job, self._begun, self._in_look = copy_context(), None, None, 0
@@ -365,6 +364,9 @@ def _remembered(said, now):
 @patch
 def _clock(self: StreamThread): return (self.scheduler or default_scheduler()).clock
 
+@patch(as_prop=True)
+def tokens(self: StreamThread) -> int: return self.allowance.used.total  # What its model says that it has used
+
 # %% ../../nbs/utils/notification.ipynb #8ade555b
 @patch
 def tick(self: StreamThread):
@@ -374,16 +376,13 @@ def tick(self: StreamThread):
     messages = [*self.messages, form_msg("system", _remembered(list(self.said), self._clock().now()))]
     tools = self._at_hand = list(self.tools)
     try:
-        complete(messages, tools, client=self.client, model=self.model, policy=self.policy, budget=Budget(turns=12, calls=32), on_event=self._count)
+        complete(messages, tools, client=self.client, model=self.model, policy=self.policy, budget=_ONE_LOOK, allowance=self.allowance)
         self._recovered()
     except Exception as e: self._failed(e)
     finally: _stream.reset(token)
     if self.on_change and before != (self.sent, self.failures): self.on_change(self)
 
-@patch
-def _count(self: StreamThread, event):
-    "Add up what the model says that it used."
-    self.tokens += getattr(getattr(event, "usage", None), "total", 0) or 0
+_ONE_LOOK = Budget(turns=12, calls=32)
 
 # %% ../../nbs/utils/notification.ipynb #9ec3e317
 _kind: ContextVar = ContextVar("llmcam_notification_kind", default="event")
@@ -473,7 +472,7 @@ def _spent(self: StreamThread):
     seconds = self.seconds + self._clock().monotonic() - self._begun
     budgets = ((self.ticks >= self.max_ticks, f"has looked {self.ticks} times"),
                (self.sent >= self.max_notifications, f"has sent {self.sent} notifications"),
-               (self.tokens >= self.max_tokens, f"has used {self.tokens:,} tokens"),
+               (not self.allowance.left("total"), f"has used {self.tokens:,} tokens"),
                (seconds >= self.max_seconds, f"has run for {seconds / 3600:.1f} hours"))
     return next((words for spent, words in budgets if spent), None)
 
@@ -509,14 +508,14 @@ def __repr__(self: StreamThread):
     return f"StreamThread({self.thread_id!r}, every {self.interval:g} s, {self.ticks} looks, {'running' if self.is_alive() else 'not running'})"
 
 # %% ../../nbs/utils/notification.ipynb #69a38bb4
-_COUNTS = ("ticks", "sent", "own", "tokens", "failures", "ended")
+_COUNTS = ("ticks", "sent", "own", "failures", "ended")
 
 @patch
 def record(self: StreamThread) -> dict:
     "What must be kept so that the stream can go on after a restart."
     ran = self._clock().monotonic() - self._begun if self._begun else 0.0
     return {"id": self.thread_id, "kind": "stream", "messages": self.messages, "interval": self.interval, "seconds": self.seconds + ran,
-            "said": [[when.isoformat(), text] for when, text in self.said], **{name: getattr(self, name) for name in _COUNTS}}
+            "said": [[when.isoformat(), text] for when, text in self.said], "tokens": self.tokens, **{name: getattr(self, name) for name in _COUNTS}}
 
 @patch
 def restore(self: StreamThread,
@@ -524,7 +523,7 @@ def restore(self: StreamThread,
 ):
     "Take over from a stream that was written down. Call it before `start`."
     for name in _COUNTS: setattr(self, name, record.get(name, getattr(self, name)))
-    self.seconds = record.get("seconds", 0.0)
+    self.seconds, self.allowance.used = record.get("seconds", 0.0), Usage(prompt=record.get("tokens", 0))
     self.said.extend((datetime.fromisoformat(when), text) for when, text in record.get("said", ()))
     if self.ended: self._stopping.set()
     return self

@@ -51,7 +51,8 @@ class Job:
     def __init__(self, scheduler, func, interval, due, group, context):
         self.scheduler, self.func, self.interval, self.due, self.group = scheduler, func, interval, due, group
         self.ticks, self.missed, self.late, self.begun, self.cancelled = 0, 0, 0.0, None, False
-        self.number, self._context, self._over = next(_numbers), context or copy_context(), Event()
+        self.number, self._over = next(_numbers), Event()
+        self._context = copy_context() if context is None else context  # an empty context is false
 
     def __lt__(self, other): return (self.due, self.number) < (other.due, other.number)
 

@@ -406,13 +406,16 @@ class Opinions:
     @property
     def disagreements(self) -> dict: return {name: both for name, both in self.counts.items() if both[0] != both[1]}
 
+    @property
+    def agree(self) -> bool: return not self.disagreements and None not in self.said.values()
+
     def __repr__(self):
         differ = ", ".join(f"{name} {a} or {b}" for name, (a, b) in self.disagreements.items())
-        same = ", ".join(f"{name} {a}" for name, (a, b) in self.counts.items() if a == b)
+        same = ", ".join(f"{name} {a}" for name, (a, b) in self.counts.items() if a == b is not None)
         return f"Opinions({'; '.join(filter(None, [differ and f'disagree: {differ}', same and f'agree: {same}']))})"
 
     def to_json(self) -> str:
-        return json.dumps({"agree": not self.disagreements, **{name: {"detector": a, "model": b} for name, (a, b) in self.counts.items()}})
+        return json.dumps({"agree": self.agree, **{name: {"detector": a, "model": b} for name, (a, b) in self.counts.items()}})
 
 # %% ../../nbs/vision/gpt4v.ipynb #36e74355
 def _shown_count(n): return "unknown" if n is None else str(n)

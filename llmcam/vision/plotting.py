@@ -7,6 +7,7 @@ __all__ = ['PlotError', 'Count', 'Plot', 'plot_object', 'plot_counts_over_time',
 
 # %% ../../nbs/vision/plotting.ipynb #a01c59a4
 import ast
+import base64
 import contextvars
 import io
 import json
@@ -16,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten, wrap
 from typing import Literal
@@ -62,12 +63,14 @@ _METHODS: dict[str, Callable] = {"gpt": _count_gpt, "yolo": _count_yolo}
 def _teller(out):
     "A function that shows a line of text in place of the one before; `None` where nobody watches."
     if out.isatty(): return lambda text: (out.write(f"\r\x1b[K{text}"), out.flush())
-    if "ipykernel" not in sys.modules: return None
+    if out is not sys.stderr or "ipykernel" not in sys.modules: return None
+    from IPython import get_ipython
     from IPython.display import display
+    if not getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False): return None  # a notebook that a program runs
     handle = display({"text/plain": ""}, raw=True, display_id=True)
     return lambda text: handle.update({"text/plain": text} if text else {}, raw=True)
 
-def _watched(things, what: str, after=2.0, out=None, clock=time.monotonic) -> Iterator:
+def _watched(things, what: str, after=5.0, out=None, clock=time.monotonic) -> Iterator:
     "The `things` one by one, telling how many are left if it takes long."
     tell, begun = None, clock()
     try:
@@ -100,9 +103,10 @@ def _frame_of(path):
     from llmcam.vision.camera import CameraError, Frame
     try: frame = Frame.load(path)
     except (CameraError, OSError): return None
-    return frame if frame.source and frame.source != str(path) else None
+    tells = frame.source != str(path) or frame.place != path.stem  # by what is written in the file, or by its name
+    return frame if tells else None
 
-def _short(name): return name if len(name) < 34 else f"{name[:15]}…{name[-16:]}"
+def _short(name, most=33): return name if len(name) <= most else f"{name[:most // 2]}…{name[-(most // 2):]}"
 
 def _labels(paths):
     "Text below each bar, and what all bars share."
@@ -112,7 +116,7 @@ def _labels(paths):
     def label(path):
         if path not in frames: return _short(path.stem.removeprefix("cap_"))
         clock = f"{times[path]:%H:%M:%S}" if len(days) == 1 else f"{times[path]:%d.%m. %H:%M}"
-        return clock if same_place else f"{frames[path].place}\n{clock}"
+        return clock if same_place else f"{_short(frames[path].place, 24)}\n{clock}"
     return [label(p) for p in paths], ", ".join([*places, *days]) if same_place and len(days) == 1 else ""
 
 # %% ../../nbs/vision/plotting.ipynb #9db806e3
@@ -121,7 +125,7 @@ def _panel(ax, method, counts, small):
     known = {i: c.n for i, c in enumerate(counts) if c.n is not None}
     bars = ax.bar(list(known), list(known.values()), .72, color=_COLOURS[method])
     ax.bar_label(bars, padding=2, fontsize=small, fontweight="bold")
-    top, leans = max([1, *known.values()]), 90 if len(counts) > 15 else 0
+    top, leans = max([1, *known.values()]), 90 if len(counts) > 12 else 0
     for i in set(range(len(counts))) - set(known):
         ax.annotate("not\ncounted", (i, top * .04), ha="center", va="bottom", fontsize=small - 1, color="#888888", rotation=leans)
     ax.set_title(_TITLES[method], loc="left", fontsize=11)
@@ -138,11 +142,13 @@ def _note(counts):
     reasons = Counter(c.why for c in counts if c.n is None)
     return "; ".join(f"{n} not counted: {why}" for why, n in reasons.items())
 
+def _are_level(labels): return len(labels) < 13 and max(len(line) for label in labels for line in label.split("\n")) < 10
+
 def _set_ticks(ax, labels):
     "Labels below the bars: level if they fit, else leaning, else upright, and not every one if there are very many."
-    n, longest = len(labels), max(len(line) for label in labels for line in label.split("\n"))
-    step, size = math.ceil(n / 66), 9 if n < 40 else 8
-    style = {} if n < 13 and longest < 10 else dict(rotation=40, ha="right", rotation_mode="anchor") if n < 21 else dict(rotation=90)
+    n, step, size = len(labels), math.ceil(len(labels) / 66), 9 if len(labels) < 40 else 8
+    style = {} if _are_level(labels) else dict(rotation=40, ha="right", rotation_mode="anchor") if n < 21 else dict(rotation=90)
+    if style: labels = [" ".join(reversed(label.split("\n"))) for label in labels]
     ax.set_xticks(range(0, n, step), labels[::step], fontsize=size, **style)
 
 # %% ../../nbs/vision/plotting.ipynb #b179462c
@@ -151,7 +157,8 @@ def _figure(name, labels, shared, counted):
     from matplotlib.figure import Figure
     n, rows = len(labels), len(counted)
     wide = min(24, max(6, 1.8 + n * (.85 if n < 13 else .36)))
-    figure = Figure((wide, 1.6 + 2.3 * rows), dpi=100, layout="constrained")
+    deep = 0 if _are_level(labels) else .06 * max(map(len, labels))
+    figure = Figure((wide, 1.6 + 2 * rows + deep), dpi=100, layout="constrained")
     figure.get_layout_engine().set(w_pad=.12, h_pad=.1)
     panels = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     for ax, (method, counts) in zip(panels, counted.items()):
@@ -197,12 +204,13 @@ class Plot(str):
     "What a plot tool answers: JSON text with the path of the picture. In a notebook it shows itself, and has the `figure`."
     figure = path = None
 
-    def _repr_png_(self): return Path(self.path).read_bytes()
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/plain": str(self)} | ({"image/png": base64.b64encode(Path(self.path).read_bytes()).decode()} if self.path else {})
 
 def _plotted(figure, name, **more):
     "Save `figure` under a new name in the data directory."
     path = write_new(capture_path(name, prefix="plot", suffix=".png"), _png(figure))
-    plot = Plot(json.dumps({"path": str(path), **{key: value for key, value in more.items() if value}}))
+    plot = Plot(json.dumps({"path": str(path), **{key: value for key, value in more.items() if value is not None}}))
     plot.figure, plot.path = figure, path
     return plot
 
@@ -224,7 +232,7 @@ def plot_object(
     counted = {method: _count_all(method, paths, name) for method in methods}
     notes = {method: note for method, counts in counted.items() if (note := _note(counts))}
     if all(c.n is None for counts in counted.values() for c in counts): raise PlotError(f"Nothing could be counted. {'; '.join(f'{m}: {n}' for m, n in notes.items())}")
-    return _plotted(_figure(name, *_labels(paths), counted), name, notes=notes)
+    return _plotted(_figure(name, *_labels(paths), counted), name, notes=notes or None)
 
 # %% ../../nbs/vision/plotting.ipynb #c6c3413e
 @dataclass(frozen=True)
@@ -269,7 +277,7 @@ def _line_panel(ax, name, moments, colours):
     for place, colour in colours.items():
         there = [m for m in moments if m.place == place]
         numbers = [math.nan if (n := m.counts[name].n) is None else n for m in there]
-        ax.plot([m.time for m in there], numbers, "o-", color=colour, markersize=4 if len(moments) > 30 else 6, label=_short(place))
+        ax.plot([m.time for m in there], numbers, "o-", color=colour, markersize=4 if len(moments) > 30 else 6, clip_on=False, label=_short(place))
         for m, n in zip(there, numbers):
             if len(moments) <= 24 and n == n: ax.annotate(n, (m.time, n), (0, 6), textcoords="offset points", ha="center", fontsize=8, fontweight="bold", color=colour)
     top = max([1, *(m.counts[name].n or 0 for m in moments)])
@@ -288,7 +296,7 @@ def _time_axis(ax, times):
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     zone, locator = times[0].tzinfo, AutoDateLocator(minticks=3, maxticks=9)
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone, show_offset=len({t.date() for t in times}) > 1))
     if len(set(times)) == 1: ax.set_xlim(times[0].timestamp() / 86400 - 1e-3, times[0].timestamp() / 86400 + 1e-3)
 
 def _timeline(moments, names):
@@ -333,7 +341,7 @@ def plot_counts_over_time(
     if all(c.n is None for m in moments for c in m.counts.values()): raise PlotError(f"Nothing could be counted. {'; '.join(notes)}")
     if len({m.place for m in moments}) > _MOST_PLACES: raise PlotError(f"These pictures are of more than {_MOST_PLACES} places; choose fewer, or use plot_object.")
     last = {name: count.n for name, count in max(moments, key=lambda m: m.time).counts.items()}
-    return _plotted(_timeline(moments, names), "-".join(names), last=last, notes=notes)
+    return _plotted(_timeline(moments, names), "-".join(names), last=last, notes=notes or None)
 
 # %% ../../nbs/vision/plotting.ipynb #80fb1aca
 def _opinion(path, objects):
@@ -350,17 +358,23 @@ def _opinions(paths, objects, workers=4):
 # %% ../../nbs/vision/plotting.ipynb #085e0451
 _ROWS = 8  # objects beside one picture
 
-def _picture_panel(ax, image, title):
+def _shrunk(found, width=800):
+    "The same detections in a smaller picture, for boxes and labels that can be seen there."
+    import numpy as np
     from PIL import Image
-    picture = Image.fromarray(image)
-    picture.thumbnail((720, 720))
-    ax.imshow(picture)
+    picture = Image.fromarray(found.image)
+    picture.thumbnail((width, width))
+    return replace(found, image=np.array(picture), boxes=found.boxes * (picture.width / found.image.shape[1]))
+
+def _picture_panel(ax, found, title):
+    ax.imshow(_shrunk(found).annotated(labels=len(found) <= _ROWS))
     ax.set_title(title, fontsize=9, loc="left")
     ax.axis("off")
 
-def _counts_panel(ax, opinions):
-    "Two bars for each object, the detector's above the model's."
-    rows = sorted(opinions.counts.items(), key=lambda row: row[1][0] == row[1][1])[:_ROWS]
+def _counts_panel(ax, opinions, asked):
+    "Two bars for each object, the detector's above the model's; what both see none of, only if it was asked for."
+    rows = sorted(opinions.counts.items(), key=lambda row: row[1][0] == row[1][1])
+    rows = [(name, both) for name, both in rows if asked or any(both)][:_ROWS] or rows[:1]
     for side, colour in ((0, _COLOURS["yolo"]), (1, _COLOURS["gpt"])):
         at, numbers = [i + (side - .5) * .38 for i in range(len(rows))], [both[side] for _, both in rows]
         bars = ax.barh(at, [n or 0 for n in numbers], .36, color=colour)
@@ -372,7 +386,7 @@ def _counts_panel(ax, opinions):
     ax.spines[["top", "right", "bottom"]].set_visible(False)
 
 # %% ../../nbs/vision/plotting.ipynb #3f622c2b
-def _comparison(paths, opinions):
+def _comparison(paths, opinions, asked=False):
     "A row for each picture: the picture, and the counts."
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -384,8 +398,8 @@ def _comparison(paths, opinions):
             left.text(0, .5, "\n".join(wrap(f"not counted: {both}", 60)), color="#a03030", va="center")
             left.axis("off"), right.axis("off")
             continue
-        _picture_panel(left, both.found.annotated(), label)
-        _counts_panel(right, both)
+        _picture_panel(left, both.found, label)
+        _counts_panel(right, both, asked)
     who = next((both.model for both in opinions if not isinstance(both, str)), "vision model")
     figure.legend([Patch(color=_COLOURS["yolo"]), Patch(color=_COLOURS["gpt"])], ["detector", who], loc="outside upper right", ncols=2, fontsize=9, frameon=False)
     return figure
@@ -410,4 +424,4 @@ def compare_detectors(
     failed = {path.name: both for path, both in zip(paths, opinions) if isinstance(both, str)}
     if len(failed) == len(set(p.name for p in paths)): raise PlotError(f"Nothing could be compared. {next(iter(failed.values()))}")
     differ = {str(path): both.disagreements for path, both in zip(paths, opinions) if not isinstance(both, str) and both.disagreements}
-    return _plotted(_comparison(paths, opinions), "comparison", disagreements=differ, notes=failed)
+    return _plotted(_comparison(paths, opinions, bool(objects)), "comparison", disagreements=differ, notes=failed or None)

@@ -8,6 +8,7 @@ __all__ = ['MAX_PIXELS', 'NETWORK', 'decoder', 'CameraError', 'AddressError', 'U
            'BlankPictureError', 'PictureSizeError', 'guarded_options', 'StreamReader', 'Decoder']
 
 # %% ../../nbs/vision/stream.ipynb #22222428
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 import weakref
+import zlib
 from collections import deque
 from contextlib import suppress
 from tempfile import TemporaryFile
@@ -58,6 +60,55 @@ def _fault(text, kind=CameraError):
     "A `CameraError` of the class that `text` tells; of class `kind` if it does not."
     return next((cls for cls, words in _MEANINGS if re.search(words, text, re.I)), kind)(text)
 
+# %% ../../nbs/vision/stream.ipynb #9814bdc8
+def _hurried(playlist):
+    "A live playlist that asks to be looked at more often than the server thinks."
+    if "#EXT-X-ENDLIST" in playlist or "#EXTINF:" not in playlist: return playlist
+    playlist = re.sub(r"(#EXT-X-TARGETDURATION:)(\d+)", lambda found: f"{found[1]}{max(1, int(found[2]) // 2)}", playlist)
+    before, _, last = playlist.rpartition("#EXTINF:")
+    return before + "#EXTINF:" + re.sub(r"^[\d.]+", lambda found: f"{0.75 * float(found[0] or 0):.3f}", last)
+
+# %% ../../nbs/vision/stream.ipynb #064bbfcc
+def _is_locked(playlist): return bool(re.search(r"#EXT-X-KEY:(?!METHOD=NONE)", playlist))
+
+class _Segments:
+    "Opens the playlists and segments of HLS for FFmpeg."
+    def __init__(self, timeout):
+        from urllib import request
+        self.timeout, self.refused, self.opener, self.request = timeout, False, request.OpenerDirector(), request.Request
+        for handler in ("Proxy", "HTTP", "HTTPS", "HTTPRedirect", "HTTPDefaultError"): self.opener.add_handler(getattr(request, f"{handler}Handler")())
+        self.opener.add_handler(request.HTTPErrorProcessor())  # http and https, and no other way in or out
+
+    def open(self, url, **headers): return self.opener.open(self.request(url, headers={"User-Agent": "llmcam", **headers}), timeout=self.timeout)
+
+    def suits(self, url):
+        "Is the playlist at `url` live, and one that needs nothing but http?"
+        try:
+            with self.open(url) as reply: playlist = reply.read(2**22).decode(errors="replace")
+        except Exception: return False  # FFmpeg will meet the same, and say why
+        return playlist.startswith("#EXTM3U") and "#EXT-X-ENDLIST" not in playlist and not _is_locked(playlist)
+
+# %% ../../nbs/vision/stream.ipynb #cd4a26ce
+@patch
+def __call__(self: _Segments, url, flags, options):
+    start, end = int(options.get("offset", 0)), int(options.get("end_offset", 0))
+    reply = self.open(url, **({"Range": f"bytes={start}-{end - 1}"} if end else {}))
+    if not re.search(r"\.m3u8?($|\?)|mpegurl", f"{url} {reply.headers.get('Content-Type', '')}", re.I): return reply
+    with reply: playlist = reply.read(2**22).decode(errors="replace")
+    self.refused = self.refused or _is_locked(playlist)
+    if self.refused: raise CameraError("is encrypted, which is FFmpeg's own business")
+    return io.BytesIO(_hurried(playlist).encode())
+
+def _open_container(target, options, timeout):
+    "FFmpeg's view of `target`; if it is live HLS, with playlists that went through our hands."
+    import av
+    segments = _Segments(timeout)
+    if target.startswith("http") and ".m3u8" in target and segments.suits(target):
+        try: return av.open(target, options={**options, "http_persistent": "0", "http_multiple": "0"}, timeout=(timeout, timeout), io_open=segments)
+        except Exception:
+            if not segments.refused: raise
+    return av.open(target, options=options, timeout=(timeout, timeout))
+
 # %% ../../nbs/vision/stream.ipynb #84a3d7c9
 MAX_PIXELS = 40_000_000
 
@@ -67,7 +118,7 @@ class _Video:
         import av
         av.logging.set_level(av.logging.WARNING)
         av.logging.restore_default_callback()  # to standard error, where the parent reads it
-        self.container = av.open(target, options=options, timeout=(timeout, timeout))
+        self.container = _open_container(target, options, timeout)
         if not self.container.streams.video: raise NotAPictureError("cannot be opened as video: it has no pictures")
         self.stream = self.container.streams.video[0]
         self.finite = bool(self.container.duration) and self.container.format.name != "rtsp"
@@ -155,7 +206,9 @@ def fill(self: _Queue):
     try:
         for packet in self.source.packets(): self.put(*packet)
         error = EndedError("has ended, or stopped sending" if self.n else "sends no frames")
-    except Exception as e: error = e if isinstance(e, CameraError) else _fault(f"stopped sending: {e}", EndedError)
+    except Exception as e:
+        late = "exit requested" in str(e)  # FFmpeg's word for a deadline
+        error = DeadlineError("sent nothing more in time") if late else EndedError(f"stopped sending: {getattr(e, 'strerror', None) or e}")
     with self.changed: self.error = error; self.changed.notify()
 
 @patch
@@ -181,7 +234,7 @@ def _send(out, header, *payload):
 
 def _send_picture(out, queue, picture, when, n):
     height, width, turn, rows = queue.source.rgb(picture)
-    _send(out, {"n": n, "time": when, "gap": max(queue.gaps), "turn": turn, "shape": (height, width, 3)}, rows)
+    _send(out, {"n": n, "time": when, "gap": max(queue.gaps), "turn": turn, "mark": zlib.crc32(rows), "shape": (height, width, 3)}, rows)
 
 # %% ../../nbs/vision/stream.ipynb #a7c4da08
 def _forward(queue, out, patience):
@@ -244,7 +297,7 @@ class _Mailbox:
     "The newest frame, or why there will be none."
     def __init__(self):
         self.changed, self.frame, self.error, self.ended = Condition(), None, None, False
-        self.kind, self.gap, self.log = EndedError, 0.0, deque(maxlen=20)
+        self.kind, self.gap, self.mark, self.log = EndedError, 0.0, None, deque(maxlen=20)
 
     def put(self, **changes):
         with self.changed:
@@ -262,7 +315,7 @@ def _receive(pipe, box):
             rgb = np.empty(header["shape"], np.uint8)
             if pipe.readinto(memoryview(rgb).cast("B")) < rgb.nbytes: break
             if turn := round(header.get("turn", 0) / 90) % 4: rgb = np.ascontiguousarray(np.rot90(rgb, turn))
-            box.put(frame=(rgb, header["time"], header["n"]), gap=header.get("gap", 0.0))
+            box.put(frame=(rgb, header["time"], header["n"]), gap=header.get("gap", 0.0), mark=header.get("mark"))
     box.put(error=box.error or "stopped: its reader ended", ended=True)
 
 # %% ../../nbs/vision/stream.ipynb #80aacd96
@@ -310,7 +363,7 @@ def guarded_options(
 # %% ../../nbs/vision/stream.ipynb #a0ad64cc
 def _environment(proxy=None):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "LLMCAM_"))}
-    if proxy: kept = {k: v for k, v in kept.items() if not k.lower().endswith("_proxy")} | {"http_proxy": proxy.url}
+    if proxy: kept = {k: v for k, v in kept.items() if not k.lower().endswith("_proxy")} | {"http_proxy": proxy.url, "https_proxy": proxy.url}
     return {**kept, "OPENCV_LOG_LEVEL": "OFF", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a child has one job, and memory that is counted
 
 # %% ../../nbs/vision/stream.ipynb #0c9e1dee
@@ -485,8 +538,9 @@ def _failed(self: StreamReader, why, kind):
     self.close()
     if self.proxy and self.proxy.refused: return self.proxy.refused
     reason = _reason(self.box.log)
-    error = _fault(f"{why} ({reason})" if reason else why, kind)
-    return type(error)(f"{self.name} {error}")
+    said = f"{why} ({reason})" if reason else why
+    if kind is NotAPictureError: kind = type(_fault(said, kind))  # FFmpeg calls much invalid data that has another reason
+    return kind(f"{self.name} {said}")
 
 # %% ../../nbs/vision/stream.ipynb #b27a275f
 _DAMAGE = re.compile(r"Corrupt JPEG data: (?!(?:\d|1[0-6]) extraneous bytes)(.*)|(Premature end of JPEG file)")
@@ -506,7 +560,6 @@ def _decoded(content, log):
 
 # %% ../../nbs/vision/stream.ipynb #6c16a932
 def _decoded_by_pillow(content):
-    import io
     import numpy as np
     from PIL import Image, ImageOps
     try: return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB"), np.uint8)

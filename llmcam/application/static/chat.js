@@ -3,6 +3,7 @@
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const log = $("#log"), scroll = $("#scroll"), form = $("#chat-form"), box = $("#chat-text"), link = $("#link"), side = $("#side");
+  if (!log) return;  // the login
   const title = document.title;
   let after = Number(log.dataset.after), unread = 0, pause = 500, socket;
 
