@@ -291,14 +291,14 @@ def test_motion_jpeg_stalls_and_comes_back():
 
 def test_a_stream_that_shows_one_picture_again_and_again_is_stale():
     with mjpeg_server([jpeg()]) as (url, state), Camera(url, timeout=1.0) as camera:
-        first = camera.frame()
-        wait_until(lambda: camera.frame() and camera.state == "stale", 4)
+        first = camera.frame(timeout=15)
+        wait_until(lambda: camera.frame() and camera.state == "stale", 8)
         frozen = camera.frame()
         assert frozen.time == first.time and frozen.age > 1 and "old" in camera.why and camera.fps > 1
         cv2 = pytest.importorskip("cv2")
         weak = cv2.VideoCapture(url); assert weak.read()[0] and weak.read()[0]; weak.release()  # OpenCV sees nothing wrong
         state["pictures"] = [jpeg("one"), jpeg("two")]
-        wait_until(lambda: camera.frame().age < 1 and camera.state == "online", 3)
+        wait_until(lambda: camera.frame().age < 1 and camera.state == "online", 8)
 
 
 def test_damaged_pictures_in_a_stream_are_left_out_and_named():
@@ -306,7 +306,7 @@ def test_damaged_pictures_in_a_stream_are_left_out_and_named():
     half = len(good) // 2
     bad = [good[:half], good[:half] + bytes(b ^ 0x5a for b in good[half:half + 40]) + good[half + 40:], b"<html>no picture</html>"]
     with mjpeg_server([good], fps=20) as (url, state), Camera(url, timeout=2.0) as camera:
-        right, seen = camera.frame().image.astype(int), 0
+        right, seen = camera.frame(timeout=15).image.astype(int), 0
         state["pictures"] = [good, bad[0], good, bad[1]]
         for _ in range(8): seen += abs(camera.frame(max_age=0).image.astype(int) - right).mean() < 3
         assert seen == 8
@@ -318,7 +318,7 @@ def test_damaged_pictures_in_a_stream_are_left_out_and_named():
             while True: camera.frame(); time.sleep(0.02)
         assert time.monotonic() - started < 5
         state["pictures"] = [good]
-        wait_until(lambda: _asked(camera), 4)
+        wait_until(lambda: _asked(camera))
 
 
 def _asked(camera):
@@ -328,7 +328,7 @@ def _asked(camera):
 
 def test_a_stream_that_hangs_up_has_ended_and_comes_back():
     with mjpeg_server([jpeg("one"), jpeg("two")]) as (url, state), Camera(url, timeout=2.0) as camera:
-        camera.frame(); state["end"].set()
+        camera.frame(timeout=15); state["end"].set()
         with pytest.raises(EndedError):
             while True: camera.frame(); time.sleep(0.02)
         state["end"].clear()
@@ -373,7 +373,7 @@ def test_damaged_segments_are_never_frames():
             while time.monotonic() < ended: camera.frame(); time.sleep(0.05)
         assert camera.state == "offline"
         state["damage"] = False
-        wait_until(lambda: _asked(camera), 6)
+        wait_until(lambda: _asked(camera))
         assert camera.state == "online"
 
 
@@ -679,7 +679,7 @@ def test_frames_show_no_credential():
 
 
 def test_a_refused_bomb_costs_no_memory(tmp_path):
-    Image.new("RGBA", (13_000, 13_000)).save(tmp_path / "bomb.png")
+    Image.new("RGBA", (7_000, 7_000)).save(tmp_path / "bomb.png", compress_level=1)
     if not Path("/proc/self/status").exists(): pytest.skip("needs /proc")
     code = """import re, sys
 from llmcam.vision.camera import Frame, CameraError, _pillow
@@ -694,7 +694,7 @@ if len(sys.argv) > 2:
     Image.MAX_IMAGE_PIXELS = None; Image.open(sys.argv[1]).getexif(); print((peak() - before) // 1024)"""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "bomb.png"), "weak"], capture_output=True, text=True, env=env).stdout.splitlines()
-    assert int(out[0].split()[0]) < 64 and "more than 40,000,000 pixels" in out[0] and int(out[1]) > 300
+    assert int(out[0].split()[0]) < 64 and "more than 40,000,000 pixels" in out[0] and int(out[1]) > 150
 
 
 def test_a_text_file_is_no_image_even_when_ultralytics_is_there(tmp_path, capfd):

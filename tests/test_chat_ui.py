@@ -668,7 +668,7 @@ def test_a_conversation_comes_back_after_a_restart(tmp_path):
         talk = make_app(manager).state.site.talk(session_id)
         after = [(item.kind, "cap_1.jpg" in item.html) for item in talk.feed.items.values() if item.place == "log"]
         talk.notify(Notification("The ferry is in.", id="w:1"))
-        assert after == before and [kind for kind, _ in after].count("noti") == 1 == sum(item.kind == "noti" for item in talk.feed.items.values())
+        assert after == [("user", False), *before] and [kind for kind, _ in after].count("noti") == 1 == sum(item.kind == "noti" for item in talk.feed.items.values())
 
 
 def test_panels_of_a_session_that_is_gone():

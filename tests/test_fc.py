@@ -608,6 +608,15 @@ def test_a_yes_that_comes_too_late_runs_nothing(way):
     assert not ran and "no result within" in msgs[2]["content"]
 
 
+def test_questions_come_one_after_the_other():
+    at_once, most = [], []
+    def approve(asked):
+        at_once.append(1); most.append(len(at_once)); time.sleep(0.02); at_once.pop()
+        return True
+    msgs, _ = take([("write", {"text": str(i)}) for i in range(5)], "ok", tools=WRITE, policy=ToolPolicy(approve=approve))
+    assert most == [1] * 5 and result(msgs[6], "write") == [True, "4"]
+
+
 # Taint
 
 @tool_level("network", untrusted=True)

@@ -243,8 +243,8 @@ def test_progress_is_for_those_who_watch():
     clock = iter(range(100)).__next__
     screen, pipe = Terminal(), io.StringIO()
     assert list(plotting._watched("abcd", "counting", after=2, out=screen, clock=clock)) == list(plotting._watched("abcd", "x", after=0, out=pipe)) == list("abcd")
-    assert "counting, 2 of 4" not in screen.getvalue() and "counting, 3 of 4" not in screen.getvalue() and pipe.getvalue() == ""
-    assert "counting, 2" in screen.getvalue() and screen.getvalue().endswith("\r\x1b[K")
+    assert pipe.getvalue() == ""
+    assert [line[3:] for line in screen.getvalue().split("\r")[1:]] == ["counting, 2 of 4", "counting, 3 of 4", "counting, 4 of 4", ""]
     with pytest.raises(ZeroDivisionError): list(plotting._watched((1 / (2 - i) for i in range(4)), "x", after=-1, out=(screen := Terminal())))
     assert screen.getvalue().endswith("\r\x1b[K")
 

@@ -257,6 +257,10 @@ class Camera:
     def near(latitude: float): "Cameras near a latitude."
     def __call__(self, times: int): "Capture several frames."
 
+class Silent:
+    "Says nothing of its call."
+    def __call__(self, times: int): pass
+
 def noisy(func):
     @functools.wraps(func)
     def wrapped(*args, **kwargs): return func(*args, **kwargs)
@@ -273,7 +277,7 @@ async def later(seconds: float): "Wait."
     (Camera("x").capture, "capture", "Capture one frame.", {"seconds": {**N, "default": 1.0}}, []),
     (Camera.find, "find", "Find a camera.", {"place": S}, ["place"]),
     (Camera.near, "near", "Cameras near a latitude.", {"latitude": N}, ["latitude"]),
-    (Camera("x"), "Camera", "Capture several frames.", {"times": I}, ["times"]),
+    (Camera("x"), "Camera", "Capture several frames.", {"times": I}, ["times"]), (Silent(), "Silent", "Says nothing of its call.", {"times": I}, ["times"]),
     (Camera, "Camera", "A camera.", {"uri": S, "place": {**S, "default": "nowhere"}}, ["uri"]),
     (decorated, "decorated", "Look.", {"image": {**S, "description": "Picture to look at"}}, ["image"]),
     (later, "later", "Wait.", {"seconds": N}, ["seconds"]),
@@ -431,6 +435,7 @@ def test_numpy_and_sphinx():
 
         :param int a: First,
             continued
+        :type a: int
         :param b: Second
         :returns: nothing
         """
@@ -597,3 +602,5 @@ def test_annotated_and_none():
 
 def test_not_callable():
     with pytest.raises(SchemaError, match="cannot be called"): function_schema(3)
+    for builtin in (type, dict, int):
+        with pytest.raises(SchemaError, match="signature"): function_schema(builtin)

@@ -435,7 +435,7 @@ def test_a_worker_that_dies_in_mid_turn_frees_it(url):
     until(lambda: manager.store.begin(id, "probe", 0.01) is None)
     process.kill(); process.wait(10)
     begun = time.monotonic()
-    assert manager[id].chat("next") == "re next" and time.monotonic() - begun < 5
+    assert manager[id].chat("next") == "re next" and time.monotonic() - begun < 20
     assert check_turns(manager.store, id) == ["next"]
     manager.close()
 

@@ -423,7 +423,7 @@ def test_arrays_of_other_kinds(picture):
     counts = detect(rgb, weights="sample").counts
     assert detect(np.dstack([rgb, rgb[..., 0]]), weights="sample").counts == counts == detect(np.asfortranarray(rgb), weights="sample").counts
     assert detect(rgb[..., 0], weights="sample").image.shape == rgb.shape
-    for odd in (rgb / 255, rgb[:0], rgb[0], np.zeros((4, 4, 2), np.uint8), None, 7):
+    for odd in (rgb / 255, rgb[:0], rgb[0, 0], np.zeros((4, 4, 2), np.uint8), None, 7):
         with pytest.raises(DetectorError, match="is no picture"): detect(odd, weights="sample")
 
 

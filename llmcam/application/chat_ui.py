@@ -90,7 +90,7 @@ def _kept(tag, attr, value):
     if attr == "src" and not value.startswith("/data/"): return None
     return None if attr == "href" and not _LEADS.fullmatch(value) else value
 
-def _cut_short(text, limit=30_000):
+def _cut_short(text, limit=20_000):
     return text if len(text) <= limit else f"{text[:limit]}\n\n… {len(text) - limit:,} more characters"
 
 def render_markdown(
@@ -232,12 +232,12 @@ def _without_dir(text):
 _PLAINLY = (  # what tools say to a model, and what it means to the person
     (r"Notification stream started with ID [0-9a-f-]{36}", "I am watching; I will tell you here"),
     (r"Notification stream stopped", "The watch has ended"),
-    (r"('[^']*') is outside the data directory\.[^.]*ToolPolicy\([^)]*\)+\.?", r"This page opens the pictures of its own conversation only, not \1."),
-    (r"(\S+) is at \S+, which is not on the public internet\.[^.]*ToolPolicy\(.*?\)+\.?", r"This page does not look into private networks, and \1 is in one."),
-    (r"(\S+) is a camera at this machine.*?ToolPolicy\(.*?\)+\.?", r"This page does not turn on the camera \1."),
-    (r"('[^']*') is not in a module that a model may make tools of.*?ToolPolicy\(.*?\)+[^.]*\.", r"This page does not add \1 as a tool."),
-    (r"(\w+) can run programs, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", "This page runs no programs."),
-    (r"(\w+) changes something, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", r"\1 changes something, which is not allowed here."),
+    (r"('[^']{0,999}') is outside the data directory\.[^.]*ToolPolicy\([^)]*\)+\.?", r"This page opens the pictures of its own conversation only, not \1."),
+    (r"(?<!\S)(\S{1,400}) is at \S{1,400}, which is not on the public internet\.[^.]*ToolPolicy\(.*?\)+\.?", r"This page does not look into private networks, and \1 is in one."),
+    (r"(?<!\S)(\S{1,400}) is a camera at this machine.*?ToolPolicy\(.*?\)+\.?", r"This page does not turn on the camera \1."),
+    (r"('[^']{0,999}') is not in a module that a model may make tools of.*?ToolPolicy\(.*?\)+[^.]*\.", r"This page does not add \1 as a tool."),
+    (r"\b(\w{1,80}) can run programs, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", "This page runs no programs."),
+    (r"\b(\w{1,80}) changes something, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", r"\1 changes something, which is not allowed here."),
     (r"The person was asked and did not allow (\w+)", r"You did not allow \1"),
     (r"this conversation has read what strangers wrote, so only hosts that the user named are opened", "since strangers' text has come in, only addresses that you name yourself are opened"),
     (r"Watch [0-9a-f]{12} started: ", "I am watching: "),
@@ -247,12 +247,14 @@ def in_plain_words(
     text: str,  # What a tool or a model said
 ) -> str:       # The same for somebody who has not set up this page
     "Say to a person what was worded for a model or a programmer."
+    text = _cut_short(text)
     for pattern, words in _PLAINLY: text = re.sub(pattern, words, text, flags=re.DOTALL)
     return _without_dir(text)
 
 def _clip(text, limit):
     "Text of one line; of a path that is too long, the end says most."
-    text = _without_dir(" ".join(str(text).split()))
+    text = str(text)
+    text = _without_dir(" ".join((text if len(text) <= 4000 else text[:2000] + text[-2000:]).split()))
     if len(text) <= limit: return text
     return "…" + text[1 - limit :] if re.fullmatch(r"[^\s:]*/[^\s:]*", text) else text[: limit - 1] + "…"
 
@@ -278,8 +280,8 @@ def _shown(value, limit=6000):
     value = _parsed(value)
     try: text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
     except RecursionError: text = "(nested too deeply to be shown)"
-    text = _without_dir(text)
-    return text if len(text) <= limit else f"{text[:limit]}\n… {len(text) - limit:,} more characters"
+    shown = _without_dir(text[:limit])
+    return shown if len(text) <= limit else f"{shown}\n… {len(text) - limit:,} more characters"
 
 # %% ../../nbs/application/chat_ui.ipynb #a0686613
 def _shots(pictures, most=8):
@@ -602,7 +604,7 @@ class Talk:
         self.session_id, self.manager, self.feed, self.pictures = session_id, manager, Feed(), {}
         self.patience, self._asked = patience, {}
         self._waiting, self._most, self._lock, self._keys = deque(), waiting, threading.Lock(), count(1)
-        self._calls, self._cards, self._answer, self._text, self._shown_at = {}, {}, None, "", 0.0
+        self._calls, self._cards, self._answer, self._text, self._show_next = {}, {}, None, "", 0.0
         self.touched, self._viewing, self._views, self._viewed = time.monotonic(), False, 0, -1e9
 
     @property
@@ -729,7 +731,7 @@ def _keep_view(self: Talk, label, frame, number):
 @patch
 def on_text(self: Talk, event):
     self._text += event.text
-    if time.monotonic() - self._shown_at > .1: self._show_answer(self._text)
+    if time.monotonic() > self._show_next: self._show_answer(self._text)
 
 @patch
 def on_started(self: Talk, event):
@@ -741,8 +743,9 @@ def on_final(self: Talk, event): self._show_answer(str(event.content or ""))
 
 @patch
 def _show_answer(self: Talk, text):
-    self._shown_at = time.monotonic()
+    begun = time.monotonic()
     self._answer = self.show(lambda key: ChatMessage(in_plain_words(text), False, key, self.pictures), "model", self._answer)
+    self._show_next = time.monotonic() + max(.1, 4 * (time.monotonic() - begun))  # what takes long to render is rendered seldom
 
 # %% ../../nbs/application/chat_ui.ipynb #55664e93
 def _drawn(arguments, since):

@@ -70,6 +70,7 @@ class Session:
 
 # %% ../../nbs/application/session.ipynb #a4c0f743
 _managers: WeakValueDictionary = WeakValueDictionary()  # Managers by the name that tools carry
+_journal = logging.getLogger(__name__)
 
 class SessionManager:
     "Owns sessions. A program may have several managers; they never mix."
@@ -159,7 +160,8 @@ def _bring_in(self: SessionManager, session):
     with self._changing:
         self._sessions[session.id] = session
         self._sessions.move_to_end(session.id)
-    if len(self._sessions) > self.max_live or next(iter(self._sessions.values()), session)._touched < session._touched - self.idle: self._tidy()
+        oldest = next(iter(self._sessions.values()))
+    if len(self._sessions) > self.max_live or oldest._touched < session._touched - self.idle: self._tidy()
     return session
 
 # %% ../../nbs/application/session.ipynb #4a4022c6
@@ -172,7 +174,10 @@ def _tidy(self: SessionManager, most=4):
             if session is None or len(self._sessions) <= self.max_live and session._touched > time.monotonic() - self.idle: return
             if session._is_tied(): self._sessions.move_to_end(session.id); session._touched = time.monotonic(); continue
             self._leaving[session.id] = self._sessions.pop(session.id)
-        if not session._is_untouched(): session._save()
+        try: session._is_untouched() or session._save()
+        except Exception:
+            _journal.exception("a session could not be saved, and stays in memory")
+            with self._changing: self._sessions[session.id] = session
 
 @patch
 def _is_untouched(self: Session): return self._messages is _LATER is self._tools and self._queue is self._box is self._streams is self._watches is None
@@ -191,10 +196,12 @@ def remove_session(self: SessionManager,
     session_id: str,  # Session to forget; an unknown one is no error
 ):
     "Stop the watches of a session, forget it, and delete its files."
+    if not isinstance(session_id, str): return
     with self._changing: session = self._sessions.pop(session_id, None) or self._leaving.pop(session_id, None)
     if session: session.close()
-    self._mine = {key: watch for key, watch in list(self._mine.items()) if key[0] != session_id}
-    if isinstance(session_id, str): self.store.remove(session_id); self._delete_files(session_id)
+    for key in [key for key in list(self._mine) if key[0] == session_id]: self._mine.pop(key, None)
+    self.store.remove(session_id)
+    self._delete_files(session_id)
 
 @patch
 def _delete_files(self: SessionManager, session_id):
@@ -316,9 +323,15 @@ class _Log(Conversation):
 @patch(as_prop=True)
 def messages(self: Session) -> list:
     "The conversation; inside a turn, with what that turn has brought so far."
-    turn = _talking.get()
-    if turn is not None and turn.session is self and turn.messages is not None: return turn.messages
+    if turn := self._turn_here(): return turn.messages
     return [] if self._messages is None else self._log()
+
+
+@patch
+def _turn_here(self: Session):
+    "The turn of this session that we are in. What a turn has started, such as a watch, may outlast it."
+    turn = _talking.get()
+    return turn if turn is not None and turn.session is self and turn.messages is not None else None
 
 # %% ../../nbs/application/session.ipynb #29dd7921
 @patch
@@ -353,8 +366,7 @@ def append(self: Session,
     *messages: dict,  # Messages
 ):
     "Add messages to the conversation. They are in the store when this returns, inside a turn when the turn is."
-    turn = _talking.get()
-    if turn is not None and turn.session is self: return turn.messages.extend(messages)
+    if turn := self._turn_here(): return turn.messages.extend(messages)
     with self._lock:
         self._sync()
         self._take_in(messages, self.manager.store.append(self.id, messages))
@@ -480,7 +492,7 @@ def _equipped(self: Session):
     self._log()
     base = self.manager._base(self.id)
     if self._recipe is None: return _Tools(base)
-    known = {list_entry: tool for tool in base for list_entry in [_entry(tool)]}
+    known = {_entry(tool): tool for tool in base}
     entries = self._recipe[:self.manager.max_tools]
     policy = self.policy or get_policy()
     tools = (known.get(tuple(entry)) if isinstance(entry, list) else self._restored(entry, policy, known) for entry in entries)
@@ -576,7 +588,7 @@ def execute_handler(
     manager._check_base(kwargs.get("service_name"))
     tools = manager.session_tools[session_id]
     said = execute_handler_core(tools, function_name, module, **kwargs)
-    if len(tools) > manager.max_tools:
+    if len(tools) > manager.max_tools and "service_name" in kwargs:
         execute_handler_core(tools, "remove_tools", module, service_name=kwargs["service_name"])
         raise SessionError(f"That would be more than {manager.max_tools} tools, which is the limit. Remove a service first, or add fewer.")
     return said
@@ -961,8 +973,8 @@ def _recent(self: Session):
 @patch
 def _new_turn(self: Session, text):
     "Check that a turn may be taken, before it waits for anybody."
-    manager, turn = self.manager, _talking.get()
-    if turn is not None and turn.session is self: raise SessionError("This session is in the middle of a turn: a tool cannot take another one.")
+    manager = self.manager
+    if self._turn_here(): raise SessionError("This session is in the middle of a turn: a tool cannot take another one.")
     if len(text) > manager.max_chars: raise SessionError(f"The message has {len(text)} characters; at most {manager.max_chars} are taken. Say it shorter.")
     if self._queue is None:
         with manager._changing: self._queue = self._queue or _Queue()
@@ -1019,8 +1031,8 @@ def _commit(self: Session, turn):
 @patch
 def _abandon(self: Session, turn):
     "Leave nothing of a turn that did not reach its answer, but the bill."
-    if turn.fence is None: return
-    fence, turn.fence = turn.fence, None
+    turn.messages, fence, turn.fence = None, turn.fence, None
+    if fence is None: return
     self.manager._turns.pop(self.id, None)
     if isinstance(self._tools, list) and turn.tools is not None: self._tools[:] = turn.tools
     if turn.allowance: self.totals = _totals(turn, self.totals.get("turns", 0))
@@ -1128,27 +1140,29 @@ async def achat(self: Session,
     return answer
 
 # %% ../../nbs/application/session.ipynb #cc498164
-async def _pump(session, text, events):
-    "Take a turn in this task, and put what happens into a queue; an error, or `None`, is the end."
+async def _pump(session, text, events, asked):
+    "Take a turn in this task, one step each time that we are asked; an error, or `None`, is the end."
     try:
         async with session._ataking(text) as turn:
             async for event in astream(turn.messages, session.tools, **session._settings(turn)):
                 if isinstance(event, Final): await session._apart(session._commit, turn)
-                await events.put(event)
-    except Exception as error: await events.put(error)
-    else: await events.put(None)
+                events.put_nowait(event)
+                await asked.acquire()
+    except Exception as error: events.put_nowait(error)
+    else: events.put_nowait(None)
 
 @patch
 async def astream(self: Session,
     text: str,       # What the person says
 ) -> AsyncIterator:  # `TextDelta`, `ToolStarted`, `ToolFinished`, at last `Final`
     "`stream` for asynchronous code."
-    events = asyncio.Queue(1)
-    task = asyncio.create_task(_pump(self, text, events))
+    events, asked = asyncio.Queue(), asyncio.Semaphore(0)
+    task = asyncio.create_task(_pump(self, text, events, asked))
     try:
         while (event := await events.get()) is not None:
             if isinstance(event, Exception): raise event
             yield event
+            asked.release()
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -1156,7 +1170,7 @@ async def astream(self: Session,
 # %% ../../nbs/application/session.ipynb #53d68a00
 @patch
 def _repr_markdown_(self: Session) -> str:
-    running = sum(stream.is_alive() for stream in self.streams.values())
+    running = sum(stream.is_alive() for stream in self.streams.values()) + len(self._watches.running if self._watches else ())
     counts = f"{len(self.messages)} messages, {len(self.tools)} tools, {running} running watches, {len(self.outbox)} waiting notifications"
     return f"**Session**: {counts}\n\n{Conversation(self.messages)._repr_markdown_()}"
 
@@ -1164,8 +1178,6 @@ def _repr_markdown_(self: Session) -> str:
 def __repr__(self: Session): return f"Session({self.id[:8]}, {len(self.messages)} messages)"
 
 # %% ../../nbs/application/session.ipynb #2025157f
-_journal = logging.getLogger(__name__)
-
 class _Keeper(Thread):
     "Keeps what a manager holds in a shared store, until the manager is closed or forgotten."
     def __init__(self, manager):
@@ -1173,13 +1185,12 @@ class _Keeper(Thread):
         self._manager, self._closing, self._pause = ref(manager), manager._closing, min(1.0, manager.lease / 4)
 
     def run(self):
-        while True:
-            manager = self._manager()
-            if manager is None: return
-            try: manager._keep()
+        well = True
+        while (manager := self._manager()) is not None:
+            try: manager._keep(); well = True
             except Exception:
-                if self._closing.is_set(): return
-                _journal.exception("the store cannot be reached")
+                if well and not self._closing.is_set(): _journal.exception("the store cannot be reached; trying again")
+                well = False
             del manager
             if self._closing.wait(self._pause): return
 
@@ -1258,12 +1269,14 @@ def _resume(self: SessionManager, session_id, record):
 @patch
 def _drop_watch(self: SessionManager, session_id, watch_id):
     "Stop a watch here that another worker runs now, or has stopped."
+    if session := self._sessions.get(session_id): session._release_watch(watch_id)
     self._mine.pop((session_id, watch_id), None)
-    session = self._sessions.get(session_id)
-    if session is None: return
-    if stream := session.streams.pop(watch_id, None): stream.stop()
-    for watch in session._watches or ():
+
+@patch
+def _release_watch(self: Session, watch_id):
+    if stream := self.streams.pop(watch_id, None): stream.stop()
+    for watch in self._watches or ():
         if watch.id != watch_id: continue
         watch.on_change = None  # what it learns from now on is the other's business
         watch.close()
-        session._watches._watches.pop(watch_id, None)
+        self._watches._watches.pop(watch_id, None)

@@ -11,7 +11,7 @@ __all__ = ['form_msg', 'form_msgs', 'host_msg', 'print_msg', 'print_msgs', 'fn_n
 # %% ../../nbs/core/fc.ipynb #2aea1feb
 import asyncio, atexit, base64, contextvars, datetime, importlib, inspect, io, json, os, re, sys, threading, time, uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
@@ -316,22 +316,22 @@ def _model_args(call, tool: dict, metadata: dict) -> dict:
 # %% ../../nbs/core/fc.ipynb #9fe8b21f
 _CAN = {"exec": "can run programs, and this conversation may not", "write": "changes something, and this conversation may not"}
 
-def _question(call, tool: dict, code: _Code, args: dict, policy: ToolPolicy):
+def _question(call, tool: dict, code: _Code, args: dict, policy: ToolPolicy, run=None):
     "Whom to ask before `tool` runs, as a function; `None` if it may run. Raises `PolicyError` if it may not."
     if code.level in policy.allow or code.level is None and policy.undeclared == "trusted": return None
     name, level = fn_name(call), _strictest(code.level or "exec")
     if level in policy.allow: return None
     if level in policy.ask and policy.approve:
-        return partial(_ask, policy.approve, ToolCall(str(_get(call, "id") or ""), name, args, level, fn_metadata(tool).get("service")))
+        return partial(_ask, policy.approve, ToolCall(str(_get(call, "id") or ""), name, args, level, fn_metadata(tool).get("service")), run)
     can = _CAN.get(level, f"is of level {level!r}, which this conversation may not use")
     hint = "" if code.level else " If it only looks, @tool_level('read') on the function says so."
     raise PolicyError(f"{name} {can}. The person can allow it: llmcam.trust() in their own notebook, "
                       f"or ToolPolicy(approve=...) to be asked each time.{hint}")
 
-def _ask(approve: Callable, call: ToolCall):
+def _ask(approve: Callable, call: ToolCall, run=None):
     "The person's answer. `approve` is the person's own code, which no policy holds back."
     if inspect.iscoroutinefunction(approve): return _ask_later(approve, call)
-    with gate(None): return approve(call)
+    with run.asking if run else nullcontext(), gate(None): return (run is None or run.is_alive()) and approve(call)
 
 async def _ask_later(approve: Callable, call: ToolCall):
     with gate(None): return await approve(call)
@@ -346,7 +346,7 @@ def _attempts(call, tools: list, policy: ToolPolicy, run=None):
         metadata = fn_metadata(tool)
         args, code = _model_args(call, tool, metadata), _code(tool, metadata, policy)
         bound = _bound(code, args)
-        if question := _question(call, tool, code, args, policy):
+        if question := _question(call, tool, code, args, policy, run):
             if (yield question) is not True: raise PolicyError(f"The person was asked and did not allow {name}.")
         if run and not run.is_alive(): raise TimeoutError(f"{name} was not run: its time was over before it could begin.")
         begun = True
@@ -905,6 +905,7 @@ class _Run:
     contents: dict = field(default_factory=dict)
     pictures: list = field(default_factory=list)  # pairs of a tool's name and a file name
     over: bool = False
+    asking: threading.Lock = field(default_factory=threading.Lock)  # one question at a time
 
     def is_alive(self) -> bool: return not self.over and time.monotonic() < self.until
     def fail(self, call, why: str): self.contents[call["id"]] = _message(call, _NotRun(error=f"Not run: {why}"), self.limit)

@@ -51,13 +51,15 @@ def _members(tp):
     return _choices([member.value for member in tp]) or _choices(list(tp.__members__))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #29c4d1fb
+def _atom(tp): return {key: {} if value == {} else value for key, value in _ATOMS[tp].items()}  # a copy, all the way down
+
 def _plain(tp):
     "JSON Schema of a type that is made of JSON's own, `None` for any other."
     try:
-        if tp in _ATOMS: return dict(_ATOMS[tp])
+        if tp in _ATOMS: return _atom(tp)
     except TypeError: return None  # not even hashable, so not one of ours
     origin, args = get_origin(tp), get_args(tp)
-    if origin in (list, dict) and not args: return dict(_ATOMS[origin])  # a bare typing.List or typing.Dict
+    if origin in (list, dict) and not args: return _atom(origin)  # a bare typing.List or typing.Dict
     if origin is Literal: return _choices(args)
     if isinstance(tp, type) and issubclass(tp, Enum): return _members(tp)
     if origin is dict: inner = _plain(args[1]) if args[0] is str else None
@@ -370,7 +372,8 @@ def extract_parameter_comments(
 ) -> dict[str, str]: # Comment of each parameter that has one
     "The comments that stand beside the parameters in the source of `func`, or beside the fields of a class without an `__init__` of its own."
     written = _written(func)
-    if isinstance(func, type) and (written is None or written.__code__.co_filename == "<string>"): return _field_comments(func)
+    generated = written is None or written.__code__.co_filename == "<string>"
+    if isinstance(func, type) and generated and (is_dataclass(func) or hasattr(func, "_fields")): return _field_comments(func)
     return _read_comments(written) if written else {}
 
 # %% ../../nbs/core/fn_to_schema.ipynb #a5dae966
@@ -410,6 +413,7 @@ def _read_docstring(doc):
         found, match = _section(lines, at), _SPHINX.match(lines[at])
         if found: params.update(found[0]); at = found[1]; continue
         if match: name = match[1]; params[name] = match[2]
+        elif lines[at].startswith(":type "): name = None
         elif name and lines[at][:1] == " ": params[name] += " " + lines[at].strip()
         else: name = None; kept.append(lines[at])
         at += 1
@@ -529,7 +533,7 @@ def _description(func, written):
     "The docstring that speaks of `func`: not that of `partial`, nor of a class that is called by its objects."
     if isinstance(func, partial): return _description(func.func, written)
     own = inspect.isroutine(func) or isinstance(func, type)
-    return (own and inspect.getdoc(func)) or (written and inspect.getdoc(written)) or (not own and type(func).__doc__) or ""
+    return (own and inspect.getdoc(func)) or (written and written.__doc__) or (not own and type(func).__doc__) or ""
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9b3d3cc4
 _to_json = json.JSONEncoder(allow_nan=False).encode
@@ -596,7 +600,7 @@ def _make_plan(func):
     if not callable(func): raise SchemaError(f"{func!r} cannot be called, so it cannot be a tool.")
     written = _written(func)
     description, documented = _read_docstring(_description(func, written))
-    if isinstance(func, type) and written: documented = {**_read_docstring(inspect.getdoc(written))[1], **documented}
+    if isinstance(func, type) and written: documented = {**_read_docstring(written.__doc__)[1], **documented}
     params = list(_parameters(func, written, documented))
     kinds = inspect.Parameter
     by_kind = {p.kind: p for p in params}

@@ -344,6 +344,11 @@ def _exchange(request, auth, policy, left, transport, max_bytes, fresh=False):
             return None, Reply(final, response.status_code, response.headers, _read_body(response, max_bytes, left))
         finally: response.close()
 
+def _exchanged(*how):
+    "`_exchange`, and once more if a connection that waited was hung up."
+    try: return _exchange(*how)
+    except _HungUp: return _exchange(*how, fresh=True)
+
 # %% ../../nbs/core/net.ipynb #903c100a
 @contextmanager
 def _in_words(where, timeout):
@@ -378,9 +383,7 @@ def fetch(
     with _in_words(where, timeout):
         request = _prepare(method, parsed, params, headers, json=json, files=files, **body)
         for _ in range(6):
-            how = (request, auth, policy, left, transport, max_bytes)
-            try: following, reply = _exchange(*how)
-            except _HungUp: following, reply = _exchange(*how, fresh=True)
+            following, reply = _exchanged(request, auth, policy, left, transport, max_bytes)
             if reply: return reply
             if same_host and following.url.host != request.url.host:
                 raise BlockedError(f"{where} redirects to another host, {following.url.host}, which this service may not.")

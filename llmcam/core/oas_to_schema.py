@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from fastcore.basics import patch
 
 from .fn_to_schema import Tool, _dotted
-from .net import NetError, fetch
+from .net import fetch
 from .policy import PolicyError, confine, confine_write, current_policy, gate, tool_level, trusting
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e394add8
@@ -941,5 +941,5 @@ def generate_request(
         with _host_gate(url, trusted): reply = fetch(**_request(url, method, groups, request, known))
         reply.content = _blotted(reply.content, spellings)
         return _answer(reply)
-    except (NetError, PolicyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError, AttributeError) as e:  # network, policy, a callback of credentials
         return {"message": _blotted(f"{function_name} could not be called: {e}", spellings)}

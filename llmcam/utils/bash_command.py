@@ -120,6 +120,12 @@ def _limited(command):
     return f"{limits}\nexec bash -c {shlex.quote(command)}"
 
 # %% ../../nbs/utils/bash_command.ipynb #6a626fe9
+@lru_cache
+def _no_nesting(bwrap):
+    "The option that forbids further namespaces inside, which bubblewrap has since 0.8."
+    known = subprocess.run([bwrap, "--help"], capture_output=True, timeout=10)
+    return ("--disable-userns",) if b"--disable-userns" in known.stdout + known.stderr else ()
+
 def _scratch(path): return ["--size", str(64 * 2**20), "--tmpfs", path]
 
 def _bwrap(command, folder):
@@ -127,8 +133,8 @@ def _bwrap(command, folder):
     here = Path.cwd() if folder.is_relative_to(Path.cwd()) else folder
     system = [part for path in _SYSTEM if os.path.lexists(path) for part in ("--ro-bind", os.path.realpath(path), path)]
     env = [part for name, value in _ENV.items() for part in ("--setenv", name, value)]
-    return [shutil.which("bwrap"), "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--disable-userns",
-            "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system,
+    bwrap = shutil.which("bwrap")
+    return [bwrap, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", *_no_nesting(bwrap), "--die-with-parent", "--new-session", "--cap-drop", "ALL", *system,
             "--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *_scratch("/dev/shm"), "--remount-ro", "/dev", *_scratch("/tmp"),
             "--dir", str(here), "--bind", str(folder), str(folder), "--remount-ro", "/",
             "--chdir", str(here), "--clearenv", *env, "bash", "-c", _limited(command)]

@@ -262,7 +262,7 @@ def close(self: Scheduler):
 
 # %% ../../nbs/utils/scheduler.ipynb #82cc8b91
 @atexit.register
-def _settle(seconds=1.0, hanging=2.0):
+def _settle(seconds=0.6, hanging=1.5):
     "Close all schedulers, and wait for jobs that began less than `hanging` seconds ago."
     end = monotonic() + seconds
     for scheduler in list(_schedulers): scheduler.close()

@@ -347,6 +347,7 @@ def find_operations(
     found = _ranked(catalogue, query)[:min(max(limit, 1), 16)]
     if not found: return f"Nothing among the {len(catalogue.tools)} operations of {service!r} matches {query!r}. It is about: {_topics(catalogue)}."
     ready = _activate(tools, service, found)
+    if not ready: return f"There is no room for more tools beside the {len(tools)} that are there. Remove a service first."
     lines = (f"- {_name(tool)}: {tool['function']['description'].partition(chr(10))[0][:150]}" for tool in ready)
     return "\n".join(["These can be called from now on:", *lines])
 

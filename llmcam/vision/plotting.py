@@ -78,7 +78,7 @@ def _watched(things, what: str, after=5.0, out=None, clock=time.monotonic) -> It
             yield thing
             if clock() - begun < after: continue
             tell = tell or _teller(out or sys.stderr) or (lambda text: None)
-            tell(f"{what}, {i + 1} of {len(things)}")
+            tell(f"{what}, {i + 1}" + (f" of {len(things)}" if hasattr(things, "__len__") else ""))
     finally:
         if tell: tell("")
 

@@ -102,12 +102,12 @@ def __call__(self: _Segments, url, flags, options):
 def _open_container(target, options, timeout):
     "FFmpeg's view of `target`; if it is live HLS, with playlists that went through our hands."
     import av
-    segments = _Segments(timeout)
+    segments, seconds = _Segments(timeout), (timeout, 30)  # a segment may be long; the parent has the deadline
     if target.startswith("http") and ".m3u8" in target and segments.suits(target):
-        try: return av.open(target, options={**options, "http_persistent": "0", "http_multiple": "0"}, timeout=(timeout, timeout), io_open=segments)
+        try: return av.open(target, options={**options, "http_persistent": "0", "http_multiple": "0"}, timeout=seconds, io_open=segments)
         except Exception:
             if not segments.refused: raise
-    return av.open(target, options=options, timeout=(timeout, timeout))
+    return av.open(target, options=options, timeout=seconds)
 
 # %% ../../nbs/vision/stream.ipynb #84a3d7c9
 MAX_PIXELS = 40_000_000

@@ -29,7 +29,7 @@ from ..core.policy import confine, current_policy, data_dir, gate, get_policy, t
 from ..utils.file_manager import safe_name
 from ..utils.notification import Notification
 from ..utils.scheduler import Pause, Scheduler, default_scheduler
-from .camera import CameraError, Frame, _from_name, _kind_name, open_camera
+from .camera import CameraError, Frame, _from_name, _kind_name, _stamped, open_camera
 from .stream import _public
 from .gpt4v import ask_image
 from .yolo import DetectorError, LineCounter, Tracker, detect
@@ -484,7 +484,7 @@ def _look(self: Watch, state, rule, now):
         if not decide(rule, state, seen, now): return notes
         claim = rule.claim(_settled(rule, state) if rule.condition == "changes" else None)
         words = None if self._is_refuted(look.frame, claim) else _words(rule, state, found, look.frame)
-        path = self._save(found, state.told + 1) if words else None
+        path = self._save(found, look.frame, state.told + 1) if words else None
     _spoken(rule, state, now)
     if not words: return notes
     state.told += 1
@@ -565,12 +565,11 @@ def _back(self: Watch, now):
 
 # %% ../../nbs/vision/watch.ipynb #906cde0a
 @patch
-def _save(self: Watch, found, number) -> Path:
-    "Save the picture of an event."
-    from PIL import Image
+def _save(self: Watch, found, frame, number) -> Path:
+    "Save the picture of an event, with the place, time and source of its frame."
     picture = found.annotated() if self.tracks is None else self.tracks[1].annotated(found)
     path = data_dir() / f"watch_{safe_name(self.id)}_{number}.jpg"
-    Image.fromarray(picture).save(path, "JPEG", quality=88)
+    path.write_bytes(_stamped(replace(frame, image=picture, encoded=None))[0])
     kept = self.state.evidence = [*(other for other in self.state.evidence if other != str(path)), str(path)]
     while len(kept) > self.keep: self._remove(Path(kept.pop(0)))
     return path

@@ -642,8 +642,8 @@ def _save_detection(found, name):
     return target
 
 # %% ../../nbs/vision/yolo.ipynb #dd918307
-def _opens_network(uri):
-    "Raise `PolicyError` if a model may count in pictures, but not open cameras."
+def _captured(uri):
+    "A fresh picture of a camera, saved; `PolicyError` where a model may count in pictures, but not open cameras."
     policy = current_policy()
     if policy and "network" not in getattr(policy, "allow", ("network",)): raise PolicyError(f"{uri} is a camera, and no camera may be opened here.")
     from llmcam.vision.camera import capture_frame
@@ -651,7 +651,7 @@ def _opens_network(uri):
 
 def _counts(image, conf, objects, zone):
     "The counts in one picture; its boxes are saved."
-    path = _opens_network(image) if _is_camera(image) else confine(image)
+    path = _captured(image) if _is_camera(image) else confine(image)
     found = detect(path, conf, objects=objects, zone=zone)
     _save_detection(found, path.name if _is_camera(image) else Path(image).name)
     return found.counts

@@ -24,7 +24,7 @@ from fastcore.basics import patch
 
 from ..core.net import NetError, check_url, fetch
 from ..core.policy import current_policy, gate, tool_level, trusting
-from .camera import (AddressError, CameraError, DeadlineError, Frame, UnreachableError, open_camera, _is_named, _public, _stream_options,
+from .camera import (AnswerError, CameraError, DeadlineError, Frame, UnreachableError, open_camera, _is_named, _public, _stream_options,
     _StreamCamera, _YOUTUBE)
 
 # %% ../../nbs/vision/ytlive.ipynb #50268137
@@ -76,8 +76,10 @@ def _fault(link, error):
     "A `CameraError` for what `yt_dlp` said about `link`."
     text = re.sub(r"\x1b\[[0-9;]*m|^ERROR:\s*|\(caused by.*|;? *please report.*", "", str(error), flags=re.S | re.I).strip()
     for pattern, meaning in _FAULTS.items():
-        if re.search(pattern, text, re.I): return CameraError(f"{link} is {meaning}{text[:200] if meaning.endswith(': ') else ''}")
-    return CameraError(f"{link} gives no stream: {text[:300]}")
+        if re.search(pattern, text, re.I):
+            kind = UnreachableError if meaning.startswith("not reachable") else AnswerError
+            return kind(f"{link} is {meaning}{text[:200] if meaning.endswith(': ') else ''}")
+    return AnswerError(f"{link} gives no stream: {text[:300]}")
 
 # %% ../../nbs/vision/ytlive.ipynb #0151c75c
 def _extract(link, options):
@@ -96,12 +98,12 @@ def stream_url(
     ytlive_url: str,                # Link of a YouTube video or live stream, or of another page or playlist with a stream
     ydl_opts: dict | None = None,   # Options for `yt_dlp` that replace ours
     timeout: float = 5.0,           # Seconds that one request may take
-) -> str:                           # Address of the video, for OpenCV
+) -> str:                           # Address of the video, for FFmpeg
     "The address of the stream behind a link: 720p if it is offered, else what comes nearest."
     link = _public(ytlive_url)
     found = _extract(ytlive_url, _options(ytlive_url, timeout, ydl_opts))
-    if found.get("live_status") == "is_upcoming": raise CameraError(f"{link} is not live now.")
-    if not found.get("url"): raise CameraError(f"{link} gives no stream.")
+    if found.get("live_status") == "is_upcoming": raise AnswerError(f"{link} is not live now.")
+    if not found.get("url"): raise AnswerError(f"{link} gives no stream.")
     return found["url"]
 
 # %% ../../nbs/vision/ytlive.ipynb #da75a9f8

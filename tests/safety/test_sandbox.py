@@ -132,7 +132,7 @@ def test_what_takes_too_much_is_ended(name, own_data):
     took = time.monotonic() - begun
     shutil.rmtree(own_data)
     assert "STARTED" in said and "killed: " in said and wanted in said, said[-300:]
-    assert took < 8 and len(said) < 25_000 and survivors(r"71[1-6]\.5") == []
+    assert took < 30 and len(said) < 25_000 and survivors(r"71[1-6]\.5") == []
 
 
 @pytest.mark.parametrize("name", ["processes of their own sessions", "memory", "disk"])

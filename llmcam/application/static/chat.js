@@ -138,7 +138,7 @@
   // A question that has just moved under the pointer is not answered by a click that was meant for something else.
   function answer(button) {
     const card = button.closest(".ask");
-    if (performance.now() - (card.since ?? 0) < 700) return;
+    if (performance.now() - (card.since ?? -1e9) < 700) return;
     for (const each of card.querySelectorAll("button")) each.disabled = true;
     post("/answer", { ask: button.dataset.ask, verdict: button.dataset.verdict });
   }
