@@ -31,7 +31,7 @@ def nothing_stays_open():
 def picture(seed=0, size=(64, 48)): return np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
 
 
-def wait_until(done, seconds=10):
+def wait_until(done, seconds=20):
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, "took too long"
@@ -179,7 +179,7 @@ def test_a_decoder_that_dies_or_hangs_is_replaced():
     assert own(jpeg()).shape == (180, 320, 3)
     own.child.send_signal(signal.SIGSTOP); started = time.monotonic()
     with pytest.raises(CameraError, match="longer than 0.3 s"): own(jpeg(), timeout=0.3)
-    assert time.monotonic() - started < 2 and own(jpeg()).shape == (180, 320, 3)
+    assert time.monotonic() - started < 5 and own(jpeg()).shape == (180, 320, 3)
     own.close()
 
 
@@ -205,18 +205,18 @@ def test_who_waits_for_one_answer_shares_the_failure():
         threads, started = [threading.Thread(target=ask) for _ in range(6)], time.monotonic()
         for thread in threads: thread.start()
         for thread in threads: thread.join()
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 4.5  # one after the other would take 6
 
 
 def test_a_source_that_fails_is_asked_less_and_less_often_but_found_again_at_once():
     with snapshot_server() as (url, state), Camera(f"{url}/ok.jpg", timeout=2.0) as camera:
-        camera.frame(); state["fault"], end, asked, before = "unavailable", time.monotonic() + 1.5, 0, len(state["requests"])
+        camera.frame(); state["fault"], end, asked, before = "unavailable", time.monotonic() + 1.0, 0, len(state["requests"])
         while time.monotonic() < end:
             with pytest.raises(AnswerError): camera.frame()
             asked += 1
         assert len(state["requests"]) - before == asked <= 12  # a naive loop asks some hundred times
         state["fault"], started = None, time.monotonic()
-        assert camera.frame().age < 2 and time.monotonic() - started < 2.1 and camera.state == "online"
+        assert camera.frame().age < 4 and time.monotonic() - started < 4 and camera.state == "online"
 
 
 def test_a_folder_goes_on_after_a_broken_picture_and_takes_any_name(tmp_path):
@@ -273,32 +273,32 @@ def test_a_video_is_looped_as_if_it_were_live(tmp_path):
     with Camera(make_video(tmp_path / "a.mp4")) as camera:
         first = camera.frame()
         assert first.shape == (48, 64, 3) and first.image[..., 0].mean() >= first.image[..., 2].mean()
-        reds, end = set(), time.monotonic() + 2.5
-        while time.monotonic() < end: reds.add(round(float(camera.frame().image[..., 0].mean()))); time.sleep(0.02)
-        assert len(reds) > 3 and camera.state == "online"
+        reds, end = set(), time.monotonic() + 20
+        while len(reds) < 5 and time.monotonic() < end: reds.add(round(float(camera.frame().image[..., 0].mean()))); time.sleep(0.02)
+        assert len(reds) == 5 and camera.state == "online"
 
 
 def test_motion_jpeg_stalls_and_comes_back():
-    with mjpeg_server([jpeg("one"), jpeg("two", color=(20, 120, 40))]) as (url, state), Camera(url, timeout=3.0) as camera:
-        assert camera.frame().shape == (180, 320, 3)
+    with mjpeg_server([jpeg("one"), jpeg("two", color=(20, 120, 40))]) as (url, state), Camera(url, timeout=2.0) as camera:
+        assert camera.frame(timeout=15).shape == (180, 320, 3)
         state["stall"].set(); started = time.monotonic()
         with pytest.raises(CameraError):
             while True: camera.frame(); time.sleep(0.02)
         assert time.monotonic() - started < 10 and camera.state == "offline"
         state["stall"].clear()
-        assert camera.frame().age < 3 and camera.state == "online"
+        assert camera.frame(timeout=15).age < 3 and camera.state == "online"
 
 
 def test_a_stream_that_shows_one_picture_again_and_again_is_stale():
     with mjpeg_server([jpeg()]) as (url, state), Camera(url, timeout=1.0) as camera:
         first = camera.frame(timeout=15)
-        wait_until(lambda: camera.frame() and camera.state == "stale", 8)
+        wait_until(lambda: camera.frame() and camera.state == "stale")
         frozen = camera.frame()
         assert frozen.time == first.time and frozen.age > 1 and "old" in camera.why and camera.fps > 1
         cv2 = pytest.importorskip("cv2")
         weak = cv2.VideoCapture(url); assert weak.read()[0] and weak.read()[0]; weak.release()  # OpenCV sees nothing wrong
         state["pictures"] = [jpeg("one"), jpeg("two")]
-        wait_until(lambda: camera.frame().age < 1 and camera.state == "online", 8)
+        wait_until(lambda: camera.frame().age < 1 and camera.state == "online")
 
 
 def test_damaged_pictures_in_a_stream_are_left_out_and_named():
@@ -316,7 +316,7 @@ def test_damaged_pictures_in_a_stream_are_left_out_and_named():
         state["pictures"], started = bad, time.monotonic()
         with pytest.raises((DamagedPictureError, DeadlineError)):
             while True: camera.frame(); time.sleep(0.02)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 8
         state["pictures"] = [good]
         wait_until(lambda: _asked(camera))
 
@@ -332,7 +332,7 @@ def test_a_stream_that_hangs_up_has_ended_and_comes_back():
         with pytest.raises(EndedError):
             while True: camera.frame(); time.sleep(0.02)
         state["end"].clear()
-        assert camera.frame().age < 1 and camera.state == "online"
+        assert camera.frame(timeout=15).age < 1 and camera.state == "online"
 
 
 def test_an_endless_picture_is_told_from_a_stream():
@@ -358,23 +358,34 @@ def test_live_hls_is_fresh_and_at_hand():
     with hls_server() as (url, stream), Camera(url) as camera:
         assert camera.frame().shape == (360, 640, 3)
         ages, waits = [], []
-        for _ in range(40):
+        for _ in range(20):
             started = time.perf_counter(); frame = camera.frame(); waits.append(time.perf_counter() - started)
             ages.append(frame.age); time.sleep(0.05)
-        assert sorted(ages)[20] < 2 and sorted(waits)[20] < 0.05
+        assert sorted(ages)[10] < 2 and sorted(waits)[10] < 0.05
         with pytest.raises(CameraError, match="404"): Camera(url.replace("live", "none")).frame()
 
 
 @needs_ffmpeg
 def test_damaged_segments_are_never_frames():
-    with hls_server() as (url, state), Camera(url, timeout=3.0) as camera:
-        camera.frame(); state["damage"], ended = True, time.monotonic() + 8
+    with hls_server() as (url, state), Camera(url, timeout=2.0) as camera:
+        camera.frame(timeout=15); state["damage"], ended = True, time.monotonic() + 20
         with pytest.raises(CameraError):
             while time.monotonic() < ended: camera.frame(); time.sleep(0.05)
         assert camera.state == "offline"
         state["damage"] = False
         wait_until(lambda: _asked(camera))
         assert camera.state == "online"
+
+
+def test_segments_that_are_not_there_are_an_answer_and_not_a_silence():
+    class Playlist(Quiet):
+        def do_GET(self):
+            number = int(time.time())  # a live one, that goes on
+            listed = "".join(f"#EXTINF:1.0,\n{number + n}.ts\n" for n in range(3))
+            if not self.path.endswith(".m3u8"): self.answer(b"gone", 404)
+            else: self.answer(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:{number}\n{listed}".encode(), Content_Type="application/vnd.apple.mpegurl")
+    with http_server(Playlist) as url, Camera(f"{url}/live.m3u8", timeout=5.0) as camera:
+        with pytest.raises(AnswerError, match="status 404"): camera.frame(timeout=15)
 
 
 @needs_ffmpeg
@@ -486,8 +497,8 @@ def test_a_young_frame_will_do_if_the_caller_says_so():
 
 @needs_ffmpeg
 def test_a_live_stream_that_stops_is_an_error():
-    with hls_server() as (url, stream), Camera(url, timeout=3.0) as camera:
-        camera.frame(); stream["process"].kill(); started = time.monotonic()
+    with hls_server() as (url, stream), Camera(url, timeout=2.0) as camera:
+        camera.frame(timeout=15); stream["process"].kill(); started = time.monotonic()
         with pytest.raises(CameraError):
             while True: camera.frame(); time.sleep(0.05)
         assert time.monotonic() - started < 6

@@ -398,7 +398,8 @@ def below(page):
     "Pixels of the conversation that are below its window, once it is at rest."
     return page.evaluate("""async () => {
         const scroll = document.querySelector("#scroll"), images = [...document.querySelectorAll(".log img")].filter(i => i.checkVisibility());
-        await Promise.all(images.map(i => { i.loading = "eager"; return i.decode(); }));
+        const loaded = Promise.all(images.map(i => { i.loading = "eager"; return i.decode(); }));
+        await Promise.race([loaded, new Promise((_, fail) => setTimeout(fail, 20000, "a picture does not load"))]);
         await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
         return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight; }""")
 
@@ -465,8 +466,10 @@ def test_who_scrolls_away_is_left_there(tab):
 
 def test_two_browsers_two_sessions(tab):
     with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
-        one, two = tab(url), tab(url)
-        ask(one, "Notify me when there are more than 3 cars")
+        one = tab(url)
+        [session_id] = manager
+        two = tab(url)
+        manager[session_id].start_stream([{"role": "user", "content": "Notify me when there are more than 3 cars"}])
         one.wait_for_selector(".noti")
         ask(two, "How many cars are there?")
         two.wait_for_selector(".msg.model")
@@ -630,6 +633,21 @@ def test_a_call_that_acts_is_asked_for(tab, verdict, wanted):
         assert ACTED == wanted and page.locator(".ask .choice").count() == 0 and page.locator(".ask .verdict").count() == 1
 
 
+def test_a_long_question_is_read_from_its_beginning(tab):
+    "What a call begins with is in sight, and its buttons are not before one has passed the rest; also after a reload."
+    with serving(ScriptedModel([("act", {"text": "BEGIN " + "and so on " * 900})], "Done."), tools=[function_schema(act, level="write")]) as (url, manager):
+        page = tab(url, viewport={"width": 900, "height": 600})
+        ask(page, "Act")
+        for _ in range(2):
+            page.wait_for_selector(".ask .choice")
+            page.wait_for_timeout(200)
+            top, end = page.evaluate("['.ask header', '.ask .choice'].map(s => document.querySelector(s).getBoundingClientRect().top)")
+            assert 0 <= top < 300 and end > 600
+            page.reload(); page.wait_for_selector("#link[data-state=on]")
+        page.click("[data-verdict=refuse]")
+        answered(page, 1)
+
+
 def test_a_question_that_has_just_come_is_not_clicked_by_accident(tab):
     ACTED.clear()
     with serving(ScriptedModel([("act", {"text": "now"})], "Done."), tools=[function_schema(act, level="write")]) as (url, manager):
@@ -641,6 +659,17 @@ def test_a_question_that_has_just_come_is_not_clicked_by_accident(tab):
         assert ACTED == [] and page.locator(".ask .choice").count() == 1
         page.evaluate("document.querySelector('.ask').since = 0; document.querySelector('[data-verdict=refuse]').click()")
         answered(page, 1)
+
+
+def test_a_question_hides_nothing():
+    "What could keep somebody from seeing all of a call is written out: gaps, blanks, marks that turn text around."
+    from fastcore.xml import to_xml
+    from llmcam.application.chat_ui import QuestionCard
+    for gap in (" " * 60, "\u3164" * 3, "\u2800" * 9, "\u202e", "\u200b", "\u00a0" * 9, "\n" * 40, "\t" * 9, "\r"):
+        shown = to_xml(QuestionCard("run", {"command": f"ls{gap}; rm x", "deep": {"er": [1]}}, key="k"), indent=False)
+        text = shown.partition("<pre>")[2].partition("</pre>")[0].replace("&quot;", '"')
+        assert json.loads(text) == {"command": f"ls{gap}; rm x", "deep": {"er": [1]}}, "and it is exactly what will run"
+        assert text.count("\n") == 7 and not re.search(r"\S {9,}|[^\x21-\x7e \n]", text), gap
 
 
 def test_silence_means_no():

@@ -664,3 +664,59 @@ def test_credentials_stay_with_their_host():
             assert "another host" in generate_request(tool.name, **tool["function"]["metadata"])["message"]
         finally: use_credentials("127.0.0.1", None)
         assert home.requests[0].headers["Authorization"] == "Bearer canary" and other.requests == []
+
+
+# What stands beside a reference, alternatives, parts, and records that say too little
+
+def test_words_beside_a_reference_count_from_3_1_on():
+    node = {"type": "object", "properties": {"n": {"$ref": "#/components/schemas/N", "minLength": 2, "description": "Name", "nullable": True}}}
+    def schema(version): return one({"requestBody": {"content": {"application/json": {"schema": node}}}}, method="post", version=version, components={"schemas": {"N": {"type": "string"}}})["parameters"]["properties"]["body"]["properties"]["n"]["anyOf"][0]
+    assert schema("3.1.0") == {"$ref": "#/$defs/N", "minLength": 2, "description": "Name"} and schema("3.0.3") == {"$ref": "#/$defs/N", "description": "Name"}
+
+@pytest.fixture
+def pets():
+    "An operation that takes a cat or a dog."
+    def kind(**properties): return {"type": "object", "properties": {"kind": {"type": "string"}, **properties}}
+    either = {"discriminator": {"propertyName": "kind", "mapping": {"cat": "#/components/schemas/Cat", "hound": "Dog", "dog": "Dog"}}, "oneOf": [{"$ref": "#/components/schemas/Cat"}, {"$ref": "#/components/schemas/Dog"}]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": either}}}}, {"schemas": {"Cat": kind(indoors={"type": "boolean"}), "Dog": kind(weight={"type": "integer"})}}
+
+def test_a_discriminator_tells_the_alternatives_apart(pets, echo):
+    operation, components = pets
+    choices = one(operation, method="post", components=components)["parameters"]["properties"]["body"]["oneOf"]
+    assert [choice["properties"]["kind"]["enum"] for choice in choices] == [["cat"], ["hound", "dog"]]
+    assert "message" not in call(echo, operation, method="post", components=components, body={"kind": "dog", "weight": 3})
+    assert "does not fit" in call(echo, operation, method="post", components=components, body={"kind": "dog", "weight": "heavy"})["message"]
+    assert "does not fit" in call(echo, operation, method="post", components=components, body={"kind": "cow"})["message"]
+
+def test_what_fits_two_alternatives_is_for_the_service_to_judge(echo):
+    operation = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}}}}
+    assert "message" not in call(echo, operation, method="post", body=3) and json.loads(echo.requests[0].body) == 3
+
+def test_lists_in_multipart_bodies_are_several_parts(echo, own_data):
+    own_data.mkdir()
+    for name in ("a.jpg", "b.jpg"): (own_data / name).write_bytes(name.encode())
+    schema = {"type": "object", "properties": {"pictures": {"type": "array", "items": {"type": "string", "format": "binary"}}, "tags": {"type": "array", "items": {"type": "string"}}, "about": {"type": "object"}}}
+    operation = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    with gate(ToolPolicy(trusted=("127.0.0.1",), allow=("network", "write"))):
+        call(echo, operation, method="post", body={"pictures": ["a.jpg", "b.jpg"], "tags": ["x", "y"], "about": {"n": 1}})
+    body = echo.requests[0].body
+    assert body.count(b'name="pictures"; filename=') == 2 and body.count(b'name="tags"') == 2 and b'application/json\r\n\r\n{"n": 1}' in body
+
+def test_headers_by_style(echo):
+    operation = {"parameters": [{"name": "X-Point", "in": "header", "schema": {"type": "object"}}, {"name": "X-Open", "in": "header", "explode": True, "schema": {"type": "object"}}, {"name": "X-Name", "in": "header", "schema": {"type": "string"}}]}
+    call(echo, operation, header={"X-Point": {"x": 1, "y": 2}, "X-Open": {"x": 1, "y": 2}, "X-Name": "Töölö"})
+    assert [echo.requests[0].headers[name] for name in ("X-Point", "X-Open", "X-Name")] == ["x,1,y,2", "x=1,y=2", "T%C3%B6%C3%B6l%C3%B6"]
+
+def test_a_record_that_says_too_little_is_refused(echo):
+    "A record out of a store with a level below its method: nobody was asked, so nothing is sent."
+    kill, = api_schema(echo.url, document({"/all": {"delete": {"operationId": "kill"}}}))
+    asked = {"id": "1", "type": "function", "function": {"name": "kill", "arguments": "{}"}}
+    policy = ToolPolicy(trusted=("127.0.0.1",), approve=lambda call: True)
+    for level in ("network", "read", None, ["write"], "all"):
+        kill["function"]["metadata"]["level"] = level
+        stored = json.loads(json.dumps(kill))
+        said = fn_exec(asked, [stored], ToolPolicy(trusted=("127.0.0.1",), allow=("read", "network"), ask=("exec",)))
+        assert "message" in said or "error" in said
+        assert not echo.requests
+    kill["function"]["metadata"]["level"] = "write"
+    assert "message" not in fn_exec(asked, [json.loads(json.dumps(kill))], policy) and len(echo.requests) == 1

@@ -605,7 +605,7 @@ def test_limits_say_what_to_do(offline):
     with pytest.raises(SessionError, match="Say it shorter"): s.chat("x" * 11)
     execute_handler("add_function_tools", s.id, manager=small.name, service_name="one", function_names=["llmcam.utils.file_manager.list_plot_files", "textwrap.fill"])
     before = names(s.tools)
-    with pytest.raises(SessionError, match="more than 13 tools"):
+    with pytest.raises(ValueError, match="remove a service first"):
         execute_handler("add_function_tools", s.id, manager=small.name, service_name="two", function_names=["textwrap.shorten", "textwrap.dedent"])
     assert names(s.tools) == before
     s.chat("hello")

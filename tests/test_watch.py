@@ -506,7 +506,7 @@ def test_a_video_is_tried_by_its_own_clock(own_data):
 
 def test_a_list_of_addresses_is_no_video(own_data):
     own_data.mkdir(); (own_data / "film.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/secret\n")
-    with pytest.raises(CameraError, match="no video"): backtest(Rule("x", "boat"), own_data / "film.mp4")
+    with pytest.raises(CameraError, match="opened as video"): backtest(Rule("x", "boat"), own_data / "film.mp4")
     with pytest.raises(CameraError, match="no recording"): backtest(Rule("x", "boat"), "nowhere")
     with gate(ToolPolicy.web()), pytest.raises(PolicyError): backtest(Rule("x", "boat"), "/etc")
 

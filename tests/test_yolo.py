@@ -502,6 +502,20 @@ def test_a_twin_that_is_slower_rests(fresh, monkeypatch):
     assert fresh.engine == "torch" and fresh.twin.rest and not fresh.twin.off
 
 
+def test_a_twin_that_has_become_slow_is_tried_again_and_one_that_fails_is_left(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    monkeypatch.setattr(yolo, "_PATIENCE", 4)
+    expected = look_at(fresh)
+    assert trusted(fresh) == (True, "") and fresh.twin.limit == 1.
+    fresh.twin.recent = []
+    for seconds in (2., .5, 2., 2.):
+        assert fresh.twin.trusted
+        fresh.twin.note(seconds)
+    assert not fresh.twin.trusted and look_at(fresh) == expected and trusted(fresh) == (True, "")
+    monkeypatch.setattr(fresh.twin, "find", lambda *args: 1 / 0)
+    assert look_at(fresh) == expected and trusted(fresh) == (False, "division by zero")
+
+
 def test_where_the_threshold_is_near_torch_looks_again(fresh, monkeypatch):
     fast(monkeypatch, fresh)
     look_at(fresh)

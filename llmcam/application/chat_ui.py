@@ -31,6 +31,7 @@ from fasthtml.components import (A, Article, Aside, B, Button, Code, Dd, Details
 from fasthtml.core import FastHTML, StaticNoCache, charset, viewport
 from fasthtml.starlette import CORSMiddleware, FileResponse, HTTPException, Middleware, Request, Response, WebSocket, WebSocketRoute
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 import llmcam.application
@@ -347,11 +348,13 @@ def ActionButton(
 # %% ../../nbs/application/chat_ui.ipynb #6333d9e8
 _MEANS = {"write": "change something outside of this conversation", "exec": "run a program", "network": "send this to another server"}
 _MOST_SHOWN = 20_000  # Characters of arguments; a call with more cannot be judged, so it is refused
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters that look like nothing
 
 def _exactly(arguments):
     "Arguments as text in which nothing is hidden."
     text = json.dumps(arguments, indent=2, ensure_ascii=False, default=str)
-    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+    text = re.sub(r"(?<=\S) {9,}", lambda run: r"\u0020" * len(run[0]), text)  # a gap, behind which somebody could miss the rest
+    return "".join(c if c.isprintable() and c not in _BLANK or c == "\n" else f"\\u{ord(c):04x}" for c in text)
 
 def QuestionCard(
     name: str,                    # Tool that the model wants to call
@@ -938,7 +941,7 @@ def refusal(self: Guard,
     if acts and headers.get("sec-fetch-site", "same-origin") != "same-origin": return 403, "Only the page itself may do this."
     if acts and scope["type"] == "http":
         length = headers.get("content-length", "")
-        if not length.isdecimal(): return 411, "Send the length of the body."
+        if not length.isdecimal() or "transfer-encoding" in headers: return 411, "Send the length of the body."
         if int(length) > self.max_body: return 413, "That is too long."
         if headers.get("content-type", "").partition(";")[0].strip().lower() not in _FORMS: return 415, "Send a form."
 
@@ -959,7 +962,7 @@ async def __call__(self: Guard, scope, receive, send):
     if refused := self.refusal(scope):
         if scope["type"] == "websocket": return await send({"type": "websocket.close", "code": 1008})
         return await PlainTextResponse(refused[1], refused[0])(scope, receive, send_safely)
-    await self.app(scope, receive, send_safely)
+    with suppress(ClientDisconnect): await self.app(scope, receive, send_safely)  # who hangs up gets no answer
 
 # %% ../../nbs/application/chat_ui.ipynb #0c85af4a
 class Site:

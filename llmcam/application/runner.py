@@ -122,7 +122,7 @@ def _server(self: ChatServer):
     self._socket = _bound(self.host, self.port)
     self.port = self._socket.getsockname()[1]
     cert = dict(zip(("ssl_certfile", "ssl_keyfile"), map(str, self.tls)))
-    return uvicorn.Server(uvicorn.Config(self.app, log_level="warning", server_header=False, date_header=False, ws_max_size=4096, **cert,
+    return uvicorn.Server(uvicorn.Config(self.app, log_level="warning", http="h11", server_header=False, date_header=False, ws_max_size=4096, **cert,
                                          timeout_graceful_shutdown=2, limit_concurrency=400, h11_max_incomplete_event_size=32768))
 
 # %% ../../nbs/application/runner.ipynb #2fb95a8b

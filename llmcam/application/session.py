@@ -12,7 +12,7 @@ __all__ = ['session_messages', 'session_tools', 'session_notis', 'default_tools'
 
 # %% ../../nbs/application/session.ipynb #5ce84839
 import asyncio, logging, os, shutil, time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, TimeoutError as FutureTimeout
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -101,7 +101,7 @@ class SessionManager:
         self.max_sessions, self.max_live, self.idle, self.max_messages, self.max_chars = max_sessions, max_live, idle, max_messages, max_chars
         self.max_tools, self.max_waiting, self.wait, self.lease = max_tools, max_waiting, wait, lease
         self._sessions, self._leaving, self._changing = OrderedDict(), WeakValueDictionary(), RLock()
-        self._turns, self._mine, self._closing = {}, {}, Event()
+        self._turns, self._mine, self._with_tools, self._closing = {}, {}, deque(), Event()
         self.store, self._owns_store = open_store(store), store is None or isinstance(store, (str, os.PathLike))
         self.session_messages, self.session_tools, self.session_notis = (_View(self, part) for part in ("messages", "tools", "notis"))
         _managers[self.name] = self
@@ -140,7 +140,6 @@ def init_session(self: SessionManager,
     if known is not None and known._messages is not None: return session_id
     session_id = str(uuid4())
     self.store.create(session_id, self.max_sessions)
-    self._bring_in(Session(session_id, self))
     return session_id
 
 # %% ../../nbs/application/session.ipynb #67e2e828
@@ -187,7 +186,7 @@ def _is_tied(self: Session):
     "Is there something that only lives in this process: a turn, a watch, a sender, a function that cannot be found by name?"
     if self._sender is _LATER and self._is_untouched(): return False
     busy = self._queue is not None and self._queue.is_taken()
-    mine = type(self._messages) not in (_Log, object) or type(self._tools) not in (_Tools, ref, object)
+    mine = type(self._messages) not in (_Log, object) or type(self._tools) not in (_Tools, object)
     return bool(busy or mine or self._has("notis") or self._watches and self._watches.running or isinstance(self._tools, _Tools) and not _can_return(self._tools, self))
 
 # %% ../../nbs/application/session.ipynb #9d1823c4
@@ -479,9 +478,10 @@ def tools(self: Session) -> list:
     "What its model may call."
     if self._tools is None: return []
     with self._lock:
-        held = self._tools() if isinstance(self._tools, ref) else self._tools
-        self._tools = self._equipped() if held is None or held is _LATER else held
-        return self._tools
+        if fresh := self._tools is _LATER: self._tools = self._equipped()
+        tools = self._tools
+    if fresh: self.manager._thin_out(self)
+    return tools
 
 # %% ../../nbs/application/session.ipynb #66fbecfa
 def _entry(tool): return (tool["function"]["name"], fn_metadata(tool).get("service"))
@@ -501,7 +501,7 @@ def _equipped(self: Session):
 @patch
 def _note(self: Session):
     "How the tools differ from those that every session starts with: `None` if they do not, else one entry a tool."
-    tools = self._tools() if isinstance(self._tools, ref) else self._tools
+    tools = self._tools
     if tools is None or tools is _LATER: return self._recipe
     base = self.manager._base(self.id)
     if tools == base: return None
@@ -527,6 +527,11 @@ def _can_return(tools, session):
     return all(base.get(_entry(tool)) == tool or _may_return(tool, policy) for tool in list(tools))
 
 # %% ../../nbs/application/session.ipynb #f5b0f4b8
+def _distrust(metadata):
+    "Take back what a note says about which address a person vouched for: the policy knows."
+    for part in (metadata, metadata.get("catalogue") or {}):
+        if "trusted" in part: part["trusted"] = False
+
 @patch
 def _restored(self: Session, tool, policy, known):
     "A tool of a note, bound to this session; `None` if the policy does not allow it."
@@ -535,14 +540,35 @@ def _restored(self: Session, tool, policy, known):
         tool, metadata = Tool(_copied(tool)), tool["function"].get("metadata") or {}
         for key, value in (("session_id", self.id), ("manager", self.manager.name)):
             if key in metadata: tool["function"]["metadata"][key] = value
+        if policy.undeclared != "trusted": _distrust(tool["function"]["metadata"])
         tool.func = getattr(known.get(_entry(tool)), "func", None)
         return tool
     except (TypeError, KeyError, AttributeError): return None  # no tool at all
 
+# %% ../../nbs/application/session.ipynb #3ef92abc
+_EQUIPPED = 16  # Sessions whose tools stay in memory though nobody holds them
+
 @patch
-def _let_go(self: Session):
-    "Keep the tools only as long as somebody holds their list."
-    if isinstance(self._tools, _Tools) and (self._recipe is None or _can_return(self._tools, self)): self._tools = ref(self._tools)
+def _thin_out(self: SessionManager, session):
+    "Note that `session` has made its tools. Those that made theirs long ago may let go of them."
+    self._with_tools.append(session)
+    for _ in range(2):
+        if len(self._with_tools) <= _EQUIPPED: return
+        with suppress(IndexError):  # another thread was faster
+            if not (oldest := self._with_tools.popleft())._let_go(): self._with_tools.append(oldest)
+
+@patch
+def _let_go(self: Session) -> bool:
+    "Forget the tools, which can be made again, unless they were changed by hand or somebody holds their list."
+    if not self._lock.acquire(blocking=False): return False
+    try:
+        if type(self._tools) is not _Tools: return True
+        if self._note() != self._recipe or self._recipe is not None and not _can_return(self._tools, self): return False
+        held, self._tools = ref(self._tools), _LATER
+        if (tools := held()) is not None: self._tools = tools
+        return tools is None
+    except (TypeError, KeyError, AttributeError): return False  # something in the list is no tool
+    finally: self._lock.release()
 
 # %% ../../nbs/application/session.ipynb #97a1acd2
 @patch
@@ -586,12 +612,7 @@ def execute_handler(
     "Fixup of the tools that change a session's tools."
     manager = _manager(manager)
     manager._check_base(kwargs.get("service_name"))
-    tools = manager.session_tools[session_id]
-    said = execute_handler_core(tools, function_name, module, **kwargs)
-    if len(tools) > manager.max_tools and "service_name" in kwargs:
-        execute_handler_core(tools, "remove_tools", module, service_name=kwargs["service_name"])
-        raise SessionError(f"That would be more than {manager.max_tools} tools, which is the limit. Remove a service first, or add fewer.")
-    return said
+    return execute_handler_core(manager.session_tools[session_id], function_name, module, max_tools=manager.max_tools, **kwargs)
 
 # %% ../../nbs/application/session.ipynb #6ad67dfb
 class _Waiting(list):
@@ -1025,7 +1046,6 @@ def _commit(self: Session, turn):
         turn.fence, self.totals, self._recipe = None, totals, note
         self.manager._turns.pop(self.id, None)
         self._take_in(said, last)
-    self._let_go()
 
 # %% ../../nbs/application/session.ipynb #ed8fd683
 @patch
@@ -1275,8 +1295,4 @@ def _drop_watch(self: SessionManager, session_id, watch_id):
 @patch
 def _release_watch(self: Session, watch_id):
     if stream := self.streams.pop(watch_id, None): stream.stop()
-    for watch in self._watches or ():
-        if watch.id != watch_id: continue
-        watch.on_change = None  # what it learns from now on is the other's business
-        watch.close()
-        self._watches._watches.pop(watch_id, None)
+    if self._watches: self._watches.release(watch_id)

@@ -415,6 +415,20 @@ def claim(self: _SQLStore, holder, seconds):
     return [(session, json.loads(body)) for session, body in self._write(lambda run: run(sql, holder=holder, seconds=seconds))]
 
 # %% ../../nbs/application/session_store.ipynb #bdbc7108
+_ADVICE = ((r"full|disk i/o", "Make room on its disk"), (r"locked|busy", "Another program holds it; try again when that has ended"),
+           (r"malformed|not a database|corrupt", "It is damaged: name another, or bring back a copy"),
+           (r"read-?only|unable to open|exists|permission|directory", "See that it is in a folder that this user may write to"),
+           (r"connect|closed|terminat|shut|timeout|starting up", "See that the server runs and can be reached, and try again"))
+
+@contextmanager
+def _in_words(name, *kinds):
+    "Tell what the database refuses, and what to do, as a `StoreError`."
+    try: yield
+    except kinds as error:
+        said = next(iter(str(getattr(error, "orig", None) or error).splitlines()), type(error).__name__)
+        advice = next((advice for words, advice in _ADVICE if re.search(words, said, re.I)), "Nothing of this was kept")
+        raise StoreError(f"{name}: {_redacted(said)}. {advice}.") from error
+
 class _SQLiteRun:
     "Runs statements on one connection."
     def __init__(self, connection): self.connection = connection
@@ -431,8 +445,8 @@ _MOST_TOGETHER = 256  # Pieces of work in one commit
 
 class _Writer:
     "One thread that does what others ask for, and answers when it is safe on the disk."
-    def __init__(self, connection):
-        self._run, self._work, self._pid = _SQLiteRun(connection), SimpleQueue(), os.getpid()
+    def __init__(self, connection, name):
+        self._run, self._work, self._pid, self._name = _SQLiteRun(connection), SimpleQueue(), os.getpid(), name
         self._closing, self._lock = False, threading.Lock()
         self._thread = threading.Thread(target=self._loop, daemon=True, name="llmcam-store")
         self._thread.start()
@@ -444,7 +458,7 @@ class _Writer:
         with self._lock:
             if self._closing: raise StoreError("The store is closed.")
             self._work.put((work, future))
-        return future.result()
+        with _in_words(self._name, sqlite3.Error): return future.result()
 
 # %% ../../nbs/application/session_store.ipynb #8b6be70a
 @patch
@@ -501,9 +515,11 @@ class SQLiteStore(_SQLStore):
         path: str | Path,  # The file; made if it is not there, with its folder
     ):
         self.path = Path(path).expanduser().resolve()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch(mode=0o600)
-        self._idle, self._write = SimpleQueue(), _Writer(_connect(self.path))
+        with _in_words(repr(self), OSError, sqlite3.Error):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)
+            connection = _connect(self.path)
+        self._idle, self._write = SimpleQueue(), _Writer(connection, repr(self))
         self._stop = finalize(self, self._write.close)
         try: self._write(self._migrate)
         except BaseException: self.close(); raise
@@ -514,8 +530,10 @@ class SQLiteStore(_SQLStore):
 @patch
 def _read(self: SQLiteStore, work):
     try: connection = self._idle.get_nowait()
-    except Empty: connection = _connect(self.path, read_only=True)
-    try: return work(_SQLiteRun(connection))
+    except Empty:
+        with _in_words(repr(self), sqlite3.Error): connection = _connect(self.path, read_only=True)
+    try:
+        with _in_words(repr(self), sqlite3.Error): return work(_SQLiteRun(connection))
     finally: self._idle.put(connection)
 
 @patch
@@ -568,12 +586,13 @@ def _engine(url, connections):
 
 @patch
 def _write(self: SQLAlchemyStore, work):
-    from sqlalchemy.exc import DBAPIError
-    for left in (2, 1, 0):
-        try:
-            with self.engine.begin() as connection: return work(_SQLAlchemyRun(connection))
-        except DBAPIError as error:
-            if not left or getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN: raise
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+    with _in_words(repr(self), SQLAlchemyError):
+        for left in (2, 1, 0):
+            try:
+                with self.engine.begin() as connection: return work(_SQLAlchemyRun(connection))
+            except DBAPIError as error:
+                if not left or getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN: raise
 
 # %% ../../nbs/application/session_store.ipynb #4ddbf27d
 def open_store(

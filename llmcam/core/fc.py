@@ -891,6 +891,7 @@ class _Ask:
     tools: list
     end: float           # when the turn is over
     late: bool = False   # was it?
+    over: bool = False   # does nobody wait for the answer any more?
     reply: _Reply = field(default_factory=_Reply)
 
 @dataclass
@@ -1024,16 +1025,17 @@ def _late(run: _Run, begun: float) -> TimeoutError:
 
 # %% ../../nbs/core/fc.ipynb #4550bb5a
 def _run_calls(run: _Run) -> Iterator:
-    "Make the calls of `run`, each in a thread."
+    "Make the calls of `run` together."
     begun, box, jobs = time.monotonic(), SimpleQueue(), {}
     waiting = {c["id"]: c for c in run.calls if c["id"] not in run.contents}
+    start = _at_once if run.until == inf and len(waiting) == 1 else _in_thread
     def report(id, *outcome): box.put((id, *outcome))
     try:
+        for call in list(waiting.values()): yield _started(call)
         for id, call in waiting.items():
             try: _check_stuck(fn_name(call))
             except RuntimeError as e: report(id, None, e)
-            else: jobs[id] = _in_thread(partial(_work, call, run), partial(report, id))
-        for call in list(waiting.values()): yield _started(call)
+            else: jobs[id] = start(partial(_work, call, run), partial(report, id))
         while waiting:
             try: id, outcome, error = _next_in(box, run.until)
             except Empty: break
@@ -1042,6 +1044,12 @@ def _run_calls(run: _Run) -> Iterator:
     finally:
         run.over = True
         for id in waiting.keys() & jobs.keys(): _leave(jobs[id], fn_name(waiting[id]))
+
+def _at_once(func, done):
+    "Do a job where we are."
+    try: outcome = func(), None
+    except Exception as e: outcome = None, e
+    done(*outcome)
 
 # %% ../../nbs/core/fc.ipynb #e252a38b
 async def _awork(call, run: _Run) -> tuple:
@@ -1081,10 +1089,14 @@ def _post(client, body: dict, seconds: float):
     import openai
     kind = openai.Stream if isinstance(client, openai.OpenAI) else openai.AsyncStream
     limit = client.timeout
-    if hasattr(limit, "read"): limit = type(limit)(min(seconds, limit.read or seconds), connect=min(seconds, limit.connect or seconds))
-    else: limit = min(seconds, limit or seconds)
+    if hasattr(limit, "read"): limit = type(limit)(_sooner(seconds, limit.read), connect=_sooner(seconds, limit.connect))
+    else: limit = _sooner(seconds, limit)
     sent = {"content": _as_json(body)} if type(client) in (openai.OpenAI, openai.AsyncOpenAI) else {"body": body}
     return client.post("/chat/completions", cast_to=object, **sent, options={"timeout": limit}, stream=body.get("stream", False), stream_cls=kind[object])
+
+def _sooner(seconds: float, limit: float | None) -> float | None:
+    "The shorter of two times, of which either may be endless."
+    return limit if seconds == inf else min(seconds, limit or seconds)
 
 def _as_json(body: dict) -> bytes:
     from pydantic_core import to_json
@@ -1149,43 +1161,58 @@ def _broken(ask: _Ask, error: BaseException):
     ask.reply.finish = "lost"
 
 # %% ../../nbs/core/fc.ipynb #369a2a9c
-_END = object()
-
-def _make_request(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
-    "Make the request of `ask`; yield text as it comes."
-    box, over = Queue(256), threading.Event()
-    _in_thread(partial(_pump, ask, client, model, streamed, box, over), lambda _, error: _put(box, (_END, error), over))
-    try:
-        while True:
-            try: piece, error = _next_in(box, ask.end)
-            except Empty: ask.late = True; return
-            if error: _broken(ask, error)
-            if piece is _END or ask.reply.finish == "length" and ask.reply.length > _LONGEST: break
-            if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
-    finally: over.set()
-    _check(ask, streamed)
-
-def _put(box: Queue, item, over: threading.Event) -> bool:
-    "Put `item` into `box` as soon as there is room; `False` when nobody waits for it any more."
-    while not over.is_set():
-        try: box.put(item, timeout=0.5); return True
-        except Full: pass
-    return False
-
-def _pump(ask: _Ask, client, model: str, streamed: bool, box: Queue, over: threading.Event):
-    "Make the request and put each piece of the answer into `box`."
+def _received(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
+    "Make the request; yield the answer piece by piece."
     for last in (False, True):
         answer, got = _call_model(ask, client, model, streamed), False
         if inspect.isawaitable(answer):
             answer.close()
             raise ModelError("complete and stream need a synchronous client; for an asynchronous one call acomplete or astream.")
         try:
-            for piece in _pieces(answer):
-                if not (got := _put(box, (piece, None), over)): break
+            for piece in _pieces(answer): got = True; yield piece
             return
         except Exception:
-            if got or last or over.is_set(): raise
+            if got or last or ask.over: raise
         finally: getattr(answer, "close", lambda: None)()
+
+# %% ../../nbs/core/fc.ipynb #0f5a89be
+_END = object()
+
+def _make_request(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
+    "Make the request of `ask`; yield text as it comes."
+    pieces = _received(ask, client, model, streamed)
+    with closing(pieces if ask.end == inf else _watched(pieces, ask)) as pieces:
+        try:
+            for piece in pieces:
+                if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
+                if ask.reply.length > _LONGEST: break
+        except Exception as e: _broken(ask, e)
+    if not ask.late: _check(ask, streamed)
+
+def _watched(pieces: Iterator, ask: _Ask) -> Iterator:
+    "`pieces`, made in a thread, as long as the turn has time."
+    box = Queue(256)
+    _in_thread(partial(_pump, pieces, box, ask), lambda _, error: _put(box, (_END, error), ask))
+    try:
+        while True:
+            try: piece, error = _next_in(box, ask.end)
+            except Empty: ask.late = True; return
+            if error: raise error
+            if piece is _END: return
+            yield piece
+    finally: ask.over = True
+
+def _pump(pieces: Iterator, box: Queue, ask: _Ask):
+    with closing(pieces):
+        for piece in pieces:
+            if not _put(box, (piece, None), ask): return
+
+def _put(box: Queue, item, ask: _Ask) -> bool:
+    "Put `item` into `box` as soon as there is room; `False` when nobody waits for it any more."
+    while not ask.over:
+        try: box.put(item, timeout=0.5); return True
+        except Full: pass
+    return False
 
 # %% ../../nbs/core/fc.ipynb #5be84443
 async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> AsyncIterator:

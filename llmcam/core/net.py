@@ -6,7 +6,7 @@
 __all__ = ['NetError', 'BlockedError', 'is_public', 'check_url', 'Reply', 'fetch', 'afetch']
 
 # %% ../../nbs/core/net.ipynb #8ed5b879
-import ipaddress, os, re, socket, time, zlib
+import ipaddress, logging, os, re, socket, time, zlib
 from asyncio import get_running_loop
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -55,6 +55,16 @@ def _is_address(host):
 def _shown(url):
     "`url` as an error may show it: without user, password and query, where secrets are."
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.path}"[:200]
+
+# %% ../../nbs/core/net.ipynb #3d711787
+def _without_secrets(record):
+    "Leave of a record of the client library what may be told."
+    if isinstance(record.args, tuple): record.args = tuple(_shown(arg) if hasattr(arg, "netloc") else arg for arg in record.args)
+    if isinstance(record.msg, str): record.msg = record.msg.partition(" return_value=")[0]
+    return True
+
+for _name in ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
+    logging.getLogger(_name).addFilter(_without_secrets)
 
 # %% ../../nbs/core/net.ipynb #005ab80e
 def _parse(url, schemes):
@@ -368,7 +378,7 @@ def fetch(
     params: dict | None = None,     # Query to add to the address
     json: Any = None,               # Body to send as JSON
     data: Any = None,               # Body to send as a form (a dict), or as it is (bytes)
-    files: dict | None = None,      # Files of a multipart form, by field
+    files: Any = None,              # Files of a multipart form: a dict by field, or a list of pairs
     headers: dict | None = None,    # Further headers
     auth: Any = None,               # (user, password), or an httpx2 `Auth`
     timeout: float = 10.0,          # Seconds for everything together, redirects included

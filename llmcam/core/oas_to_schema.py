@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from math import isfinite
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -24,7 +25,7 @@ from fastcore.basics import patch
 
 from .fn_to_schema import Tool, _dotted
 from .net import fetch
-from .policy import PolicyError, confine, confine_write, current_policy, gate, tool_level, trusting
+from .policy import LEVELS, PolicyError, confine, confine_write, current_policy, gate, tool_level, trusting
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e394add8
 class SpecError(ValueError):
@@ -197,8 +198,20 @@ def _nullable(schema):
     return fresh
 
 # %% ../../nbs/core/oas_to_schema.ipynb #bac48a57
+def _discriminated(out, discriminator):
+    "Say in each alternative which values of the property that tells them apart are its own."
+    given = discriminator if isinstance(discriminator, dict) else {}
+    name, mapping = given.get("propertyName"), given.get("mapping")
+    if not isinstance(name, str) or not isinstance(mapping, dict): return
+    kinds = {value: ref.rsplit("/", 1)[-1] for value, ref in mapping.items() if isinstance(ref, str)}
+    for choice in (*out.get("oneOf", ()), *out.get("anyOf", ())):
+        if not isinstance(choice, dict) or "$ref" not in choice or "properties" in choice: continue
+        mine = [value for value, kind in kinds.items() if choice["$ref"] == f"#/$defs/{kind}"]
+        if mine: choice.update(properties={name: {"enum": mine}}, required=[name])
+
 def _translated(out, node):
-    "What OpenAPI 3.0 says in its own way, in JSON Schema's."
+    "What OpenAPI says in its own way, in JSON Schema's."
+    if "discriminator" in node: _discriminated(out, node["discriminator"])
     for bound in ("Minimum", "Maximum"):
         if node.get(f"exclusive{bound}") is True and bound.lower() in out: out[f"exclusive{bound}"] = out.pop(bound.lower())
     if "properties" in out and "required" in out:  # what only the server sets is not asked for
@@ -239,7 +252,7 @@ _MOST, _DEEPEST = 300_000, 100  # schemas that one document may have us translat
 class _Reader:
     "Schemas of one document in JSON Schema."
     def __init__(self, oas):
-        self.oas, self.left = oas, _MOST
+        self.oas, self.left, self.joins = oas, _MOST, not str(oas.get("openapi")).startswith("3.0")
         self.names = {}  # reference -> name among $defs
         self.refs = {}   # name -> reference
         self.defs = {}   # name -> schema
@@ -274,14 +287,14 @@ def name(self: _Reader, ref):
     return self.names[ref]
 
 @patch
-def _reference(self: _Reader, node, refs):
+def _reference(self: _Reader, node, refs, depth=0):
+    "A reference, and what is said beside it: before OpenAPI 3.1 that counts for nothing but a word on it."
     ref = node["$ref"]
     name = self.names.get(ref) if isinstance(ref, str) else None
     refs.add(name := name or self.name(ref))
-    out = {"$ref": f"#/$defs/{name}"}
-    if len(node) == 1: return out
-    if isinstance(node.get("description"), str): out["description"] = node["description"]
-    if "default" in node and _is_json(node["default"]): out["default"] = node["default"]
+    if len(node) == 1: return {"$ref": f"#/$defs/{name}"}
+    beside = {key: value for key, value in node.items() if key not in ("$ref", "nullable") and (self.joins or key in ("description", "default"))}
+    out = {"$ref": f"#/$defs/{name}", **self.schema(beside, refs, depth + 1)}
     return _nullable(out) if node.get("nullable") is True else out
 
 # %% ../../nbs/core/oas_to_schema.ipynb #289ca38f
@@ -289,7 +302,7 @@ def _reference(self: _Reader, node, refs):
 def schema(self: _Reader, node, refs, depth=0):
     "`node` in JSON Schema; the names of what it refers to are added to `refs`."
     if not isinstance(node, dict): return node if isinstance(node, bool) else _expect(node, dict)
-    if "$ref" in node: return self._reference(node, refs)
+    if "$ref" in node: return self._reference(node, refs, depth)
     out, special = {}, False
     for key, value in node.items():
         if value.__class__ is str and (key in _TEXTS or key == "type" and value in _KINDS): out[key] = value  # most words of most schemas
@@ -300,8 +313,9 @@ def schema(self: _Reader, node, refs, depth=0):
             if depth > _DEEPEST: raise SpecError(f"nested too deeply: more than {_DEEPEST} levels.")
             try: special |= part(self, out, key, value, refs, depth + 1)
             except SpecError as e: raise e.under(key)
-        elif key == "nullable": special = True
+        elif key == "nullable" or key == "discriminator": special = True
     return _translated(out, node) if special else out
+
 
 def _copied(key, value):
     "What the document and a tool must not share."
@@ -491,7 +505,7 @@ def _add_body(reader, operation, groups):
 def _file_fields(schema, defs, media_type):
     "Names of the parts of a body that are files; `*` when all of it is one."
     kind = _kind(media_type)
-    if _rank(kind) == 9 and not kind.startswith(("text/", "multipart/")) and not kind.endswith("xml"): return ["*"]
+    if _rank(kind) == 9 and not kind.startswith(("text/", "multipart/")) and not kind.endswith(("xml", "json")): return ["*"]
     if not kind.startswith("multipart/"): return []
     if "$ref" in schema: schema = defs[schema["$ref"].rsplit("/", 1)[-1]]
     fields = schema.get("properties", {}) if isinstance(schema, dict) else {}
@@ -624,8 +638,10 @@ def _metadata(self: _Service, path, method, operation, item, groups, media_type,
     if security := _security(operation["security"], self.places) if "security" in operation else self.security: request["security"] = security
     return {"url": (self.base or self._own_base(operation, item)) + path, "method": method,
             "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
-            "level": "network" if method in ("get", "head") else "write", "untrusted": True, "trusted": self.trusted, "request": request,
+            "level": _level_of(method), "untrusted": True, "trusted": self.trusted, "request": request,
             "tags": [tag for tag in operation["tags"] if isinstance(tag, str)] if isinstance(operation.get("tags"), list) else []}
+
+def _level_of(method): return "network" if method.lower() in ("get", "head") else "write"
 
 @patch
 def _own_base(self: _Service, operation, item):
@@ -752,8 +768,9 @@ def _validator_class():
     def others(validator, wanted, instance, schema):
         if "patternProperties" in schema: return
         yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, wanted, instance, schema)
+    known = Draft202012Validator.VALIDATORS
     unchecked = ("pattern", "patternProperties", "propertyNames", "unevaluatedProperties", "unevaluatedItems", "uniqueItems")
-    return validators.extend(Draft202012Validator, {"$ref": ref, "additionalProperties": others, **{word: lambda *args: () for word in unchecked}})
+    return validators.extend(Draft202012Validator, {"$ref": ref, "additionalProperties": others, "oneOf": known["anyOf"], **{word: lambda *args: () for word in unchecked}})
 
 # %% ../../nbs/core/oas_to_schema.ipynb #59074e42
 _NOTHING = object()
@@ -814,17 +831,26 @@ def _open_file(name):
     if not path.is_file(): raise SpecError(f"{name!r} is not a file.")
     return path.name, path.read_bytes()
 
+def _multipart(body, files):
+    "The parts of a multipart body: one for each item of a list."
+    for name, value in body.items():
+        for item in value if isinstance(value, list) else () if value is None else (value,):
+            if name in files: yield name, _open_file(item)
+            else: yield name, (None, _scalar(item), "application/json") if isinstance(item, (dict, list)) else (None, _scalar(item))
+
 def _body_parts(body, body_type, encoding, files, method):
     "How `fetch` is to send the body."
-    kind = (body_type or "application/json").split(";")[0].strip().lower()
+    kind = _kind(body_type or "application/json")
     if not body and not (body_type and method in ("post", "put", "patch")): return {}
+    if files == ["*"]:
+        name, raw = _open_file(body)
+        return {"data": raw, "headers": {"Content-Type": guess_type(name)[0] or "application/octet-stream" if "*" in kind else kind}}
     if "*" in kind or kind == "application/json": return {"json": body}
     if kind.startswith("multipart/"):
-        sent = {name: _open_file(value) if name in files else (None, _scalar(value)) for name, value in body.items() if value is not None}
+        sent = list(_multipart(body, files))
         return {"files": sent} if sent else {}
-    if files == ["*"]: raw = _open_file(body)[1]
-    elif kind == _FORM: raw = _query_string(body, encoding, "body").encode()
-    else: raw = (json.dumps(body) if kind.endswith("json") else _scalar(body)).encode()
+    if kind == _FORM: raw = _query_string(body, encoding, "body").encode()
+    else: raw = (json.dumps(body) if kind.endswith("+json") else _scalar(body)).encode()
     return {"data": raw, "headers": {"Content-Type": kind}}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #19a9d6d3
@@ -886,14 +912,26 @@ def _arguments(url, path, query, header, body, accepted, request, rest):
     return {**groups, "body": body, **_checked(given, request["schema"])}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #f4d4c79c
-def _headers(header, cookies, known):
+def _header_value(value, style="simple", explode=False):
+    "A parameter as a header holds it."
+    if style == "json" or not isinstance(value, (list, dict)): text = json.dumps(value) if style == "json" else _scalar(value)
+    elif isinstance(value, list): text = ",".join(map(_scalar, value))
+    else: text = ",".join(f"{k}{'=' if explode else ','}{_scalar(v)}" for k, v in value.items())
+    return text if text.isascii() else quote(text, safe=" !#$&'()*+,/:;=?@[]")
+
+def _headers(header, cookies, known, encoding={}):
     "Headers of the request: parameters, cookies among them, and credentials."
-    text = lambda value: ",".join(map(_scalar, value)) if isinstance(value, list) else _scalar(value)
-    plain = {name: text(value) for name, value in header.items() if name not in cookies}
+    plain = {name: _header_value(value, *encoding.get(f"header.{name}", ())) for name, value in header.items() if name not in cookies}
     jar = {**{name: value for name, value in header.items() if name in cookies}, **known["cookie"]}
     return {**plain, **known["header"], **({"Cookie": "; ".join(f"{name}={_escape(value)}" for name, value in jar.items())} if jar else {})}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1be13acc
+def _check_level(method, level):
+    "Refuse a model's call of a tool that says less of itself than its method does: nobody has been asked."
+    policy, needed = current_policy(), _level_of(method)
+    if policy is None or needed in policy.allow or level in LEVELS[LEVELS.index(needed):]: return
+    raise PolicyError(f"{method.upper()} is of level {needed!r} and this tool's record says {level!r}. Make the tool again, with api_schema.")
+
 def _host_gate(url, trusted):
     "The policy for the request: an API that the person added is trusted where it is, and nowhere else."
     policy = current_policy()
@@ -911,7 +949,7 @@ def _request(url, method, groups, request, known):
     target = _fill_path(url, groups["path"], encoding)
     asked = _query_string({**groups["query"], **known["query"]}, encoding, "query")
     sent = _body_parts(groups["body"], request.get("body_type"), encoding, request.get("files", []), method.lower())
-    headers = {**_headers(groups["header"], request.get("cookies", ()), known), **sent.pop("headers", {})}
+    headers = {**_headers(groups["header"], request.get("cookies", ()), known, encoding), **sent.pop("headers", {})}
     if asked: target += ("&" if "?" in target else "?") + asked
     return {"url": target, "method": method, "headers": headers, "same_host": True, **sent, **_LIMITS, **request.get("limits", {})}
 
@@ -934,6 +972,7 @@ def generate_request(
     "Make the HTTP request of a tool call. What goes wrong is told in a message and never raised."
     spellings = []
     try:
+        _check_level(method, kwargs.get("level"))
         beside = {name: value for name, value in kwargs.items() if name not in _BOOKS}
         groups = _arguments(url, path, query, header, body, accepted_queries, request, beside)
         known = _identify(url, request.get("security"))

@@ -198,7 +198,7 @@ _CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, 
     broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone,
     microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""))
 _ALSO = {
-    "person": "human pedestrian man woman ppl folk crowd someone somebody anyone anybody nobody", "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist",
+    "person": "human pedestrian man woman child kid boy girl ppl folk crowd someone somebody anyone anybody nobody", "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist",
     "motorcycle": "motorbike", "airplane": "plane", "truck": "lorry", "car": "automobile", "train": "tram", "cell phone": "phone", "couch": "sofa", "tv": "television",
     "vehicle": "traffic",
 }
@@ -969,10 +969,24 @@ def _say_result(made: _Made, talk: _Talk, question: str) -> str:
     flat = isinstance(result, (dict, list)) and not any(isinstance(v, (dict, list)) for v in (result.values() if isinstance(result, dict) else result))
     if flat and result and isinstance(result, dict): return _say_facts(result, question)
     if flat and isinstance(result, list): return _say_text(made, "\n".join(map(_plainly, result)), talk)
-    if isinstance(result, (dict, list)): return f"{made.name} gave {_brief(result)}."
+    if isinstance(result, (dict, list)): return _say_parts(made, result)
     noun = next(iter(_objects(made.name.replace("_", " "))), "")
     if noun and isinstance(result, int) and "detect" in _words(made.name): return f"I count {_amount(result, noun)}."
     return f"The result of {made.name} is {_plainly(result)}."
+
+def _say_parts(made: _Made, result) -> str:
+    "A result with lists or dicts in it: where the picture is, and the rest."
+    path = result.get("path") if isinstance(result, dict) else None
+    if not (isinstance(path, str) and _IS_PICTURE.search(path)): return f"{made.name} gave {_brief(_spelled(result))}."
+    rest = {key: value for key, value in result.items() if key != "path" and value}
+    told = _sentence(_brief(_spelled(rest))) if rest else ""
+    return f"The picture is in {path}. {told[:1].upper()}{told[1:]}".strip()
+
+def _spelled(value) -> str:
+    "`value` without the signs of JSON."
+    if isinstance(value, dict): return "; ".join(f"{str(key).replace('_', ' ')}: {_spelled(v)}" for key, v in value.items())
+    if not isinstance(value, list): return _plainly(value)
+    return " | ".join(map(_spelled, value)) if any(isinstance(v, (dict, list)) for v in value) else _listed(map(_plainly, value))
 
 def _say_text(made: _Made, text: str, talk: _Talk) -> str:
     "A path, a list of them, a line or a word."

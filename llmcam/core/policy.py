@@ -215,7 +215,7 @@ def during(self: ToolPolicy,
     paths = [path for paths, _ in found for path in paths] if self.files == "named" else []
     named = tuple(dict.fromkeys((*self.named, *paths)))
     if not (tainted and self.wary): return replace(self, named=named) if paths else self
-    hosts = self.hosts if self.hosts is not None else tuple({host for _, hosts in found for host in hosts})
+    hosts = self.hosts if self.hosts is not None else tuple(dict.fromkeys(host for _, hosts in found for host in hosts))
     risky = [level for level in ("write", "exec") if level in (*self.allow, *self.ask)]
     return replace(self, named=named, hosts=hosts, undeclared="exec", allow=tuple(level for level in self.allow if level not in risky),
                    ask=tuple(dict.fromkeys((*self.ask, *risky))))

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import wraps
 from inspect import isfunction, ismethod
+from math import inf
 from threading import Event, RLock
 from time import time as unix_time
 from uuid import uuid4
@@ -382,7 +383,7 @@ def tick(self: StreamThread):
     finally: _stream.reset(token)
     if self.on_change and before != (self.sent, self.failures): self.on_change(self)
 
-_ONE_LOOK = Budget(turns=12, calls=32)
+_ONE_LOOK = Budget(turns=12, calls=32, seconds=inf, tool_seconds=inf)
 
 # %% ../../nbs/utils/notification.ipynb #9ec3e317
 _kind: ContextVar = ContextVar("llmcam_notification_kind", default="event")

@@ -11,6 +11,7 @@ import json, math, pkgutil, re
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
+from contextvars import ContextVar
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -76,9 +77,13 @@ def execute_renamed(
     return _call(_handed.get(dotted) or _find(dotted, current_policy()), kwargs)
 
 # %% ../../nbs/utils/store.ipynb #3e95379e
+_fewer: ContextVar = ContextVar("llmcam_max_tools", default=None)
+
+def _most(): return MAX_TOOLS if _fewer.get() is None else min(_fewer.get(), MAX_TOOLS)
+
 def _make_room(tools, wanted):
     "Take activated operations out of `tools` until `wanted` more fit; the tools that stay."
-    over = len(tools) + wanted - MAX_TOOLS
+    over = len(tools) + wanted - _most()
     if over <= 0: return list(tools)
     active = sorted((tool for tool in tools if "activation" in _metadata(tool)), key=_last_use)
     gone = {id(tool) for tool in active[:over]}
@@ -91,7 +96,7 @@ def _install(tools, service, new):
     _check_service(tools, service)
     with _changing:
         kept = _make_room([tool for tool in tools if _service(tool) != service or _is_fixed(tool)], len(new))
-        room = MAX_TOOLS - len(kept)
+        room = max(0, _most() - len(kept))
         if len(new) > room: raise ValueError(f"{service!r} has {len(new)} tools and there is room for {room} more. "
                                              "Keep those you need with `only`, or remove a service first.")
         taken = {_name(tool) for tool in kept}
@@ -125,7 +130,7 @@ def add_api_tools(
     new = _operations(source)
     with _changing:
         others = sum(_service(tool) != service_name and "activation" not in _metadata(tool) for tool in tools)
-        if len(new) <= MAX_TOOLS - others: return _added(service_name, _install(tools, service_name, new))
+        if len(new) <= _most() - others: return _added(service_name, _install(tools, service_name, new))
         name, = _install(tools, service_name, [_finder(tools, source, _open_catalogue(source, new))])
     return (f"Added the service {service_name!r}. It has {len(new)} operations, more than fit at once: "
             f"call {name} with a few words on what you want to do, and those that match can be called.")
@@ -327,7 +332,7 @@ def _activate(tools, service, wanted):
         mine = sorted(present.values(), key=_last_use)
         gone = {id(tool) for tool in mine[:max(0, len(mine) + len(fresh) - _ACTIVE)]}
         kept = _make_room([tool for tool in tools if id(tool) not in gone], len(fresh))
-        fresh, taken = fresh[:MAX_TOOLS - len(kept)], {_name(tool) for tool in kept}
+        fresh, taken = fresh[:max(0, _most() - len(kept))], {_name(tool) for tool in kept}
         for tool in fresh:
             _rename(tool, _free_name(tool.name, service, taken))
             taken.add(tool.name)
@@ -378,8 +383,12 @@ def execute_handler_core(
     tools: list,         # The list to change
     function_name: str,  # Function to run
     module: str,         # Module that it is in
+    max_tools: int = None,  # Most tools in the list, if fewer than `MAX_TOOLS`
     **kwargs,            # The arguments of the call, and the rest of the metadata
 ):                       # What the function returns
     "Run a function that changes a list of tools, with the arguments of a model and the list of the host."
-    if source := _source(tools, function_name): return _call(partial(find_operations, tools, source), kwargs)
-    return _call(getattr(import_module(module), function_name), kwargs, tools)
+    token = _fewer.set(max_tools)
+    try:
+        if source := _source(tools, function_name): return _call(partial(find_operations, tools, source), kwargs)
+        return _call(getattr(import_module(module), function_name), kwargs, tools)
+    finally: _fewer.reset(token)

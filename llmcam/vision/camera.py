@@ -223,7 +223,7 @@ def _provenance(path, content):
     return when, _text(tags.get(_DESCRIPTION, place)), _text(tags.get(_COMMENT, b""))
 
 # %% ../../nbs/vision/camera.ipynb #1296980a
-_MAX_BYTES = 64 * 2**20
+_MAX_BYTES = 32 * 2**20
 
 def _read_file(path):
     path = Path(path)

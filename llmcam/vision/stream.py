@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'NETWORK', 'decoder', 'CameraError', 'AddressError', 'UnreachableError', 'AnswerError', 'DeadlineError',
            'EndedError', 'PictureError', 'NotAPictureError', 'DamagedPictureError', 'TooLargeError',
-           'BlankPictureError', 'PictureSizeError', 'guarded_options', 'StreamReader', 'Decoder']
+           'BlankPictureError', 'PictureSizeError', 'guarded_options', 'StreamReader', 'recorded_frames', 'Decoder']
 
 # %% ../../nbs/vision/stream.ipynb #22222428
 import io
@@ -23,7 +23,7 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from tempfile import TemporaryFile
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock, Thread, Timer
 from urllib.parse import urlsplit, urlunsplit
 
 from fastcore.basics import patch
@@ -73,9 +73,10 @@ def _is_locked(playlist): return bool(re.search(r"#EXT-X-KEY:(?!METHOD=NONE)", p
 
 class _Segments:
     "Opens the playlists and segments of HLS for FFmpeg."
-    def __init__(self, timeout):
+    def __init__(self, timeout, give_up=None):
         from urllib import request
         self.timeout, self.refused, self.opener, self.request = timeout, False, request.OpenerDirector(), request.Request
+        self.give_up, self.missed, self.came = give_up, 0, False  # segments missed one after the other, and whether there was ever one
         for handler in ("Proxy", "HTTP", "HTTPS", "HTTPRedirect", "HTTPDefaultError"): self.opener.add_handler(getattr(request, f"{handler}Handler")())
         self.opener.add_handler(request.HTTPErrorProcessor())  # http and https, and no other way in or out
 
@@ -90,19 +91,35 @@ class _Segments:
 
 # %% ../../nbs/vision/stream.ipynb #cd4a26ce
 @patch
+def _segment(self: _Segments, url, **headers):
+    "The answer at `url`. A segment may be announced a little too early; a server that has none ends it all, while FFmpeg would wait for the next."
+    from urllib.error import HTTPError
+    end = time.monotonic() + 0.3 * self.timeout
+    while True:
+        try: reply = self.open(url, **headers)
+        except HTTPError as e:
+            if time.monotonic() < end: time.sleep(0.2); continue
+            self.missed += 1
+            if self.give_up and (self.missed > 1 or not self.came): self.give_up(AnswerError(f"has no pictures: a segment answered with status {e.code}"))
+            raise
+        self.missed, self.came = 0, True
+        return reply
+
+@patch
 def __call__(self: _Segments, url, flags, options):
     start, end = int(options.get("offset", 0)), int(options.get("end_offset", 0))
-    reply = self.open(url, **({"Range": f"bytes={start}-{end - 1}"} if end else {}))
-    if not re.search(r"\.m3u8?($|\?)|mpegurl", f"{url} {reply.headers.get('Content-Type', '')}", re.I): return reply
+    is_list = re.search(r"\.m3u8?($|\?)", url, re.I)
+    reply = (self.open if is_list else self._segment)(url, **({"Range": f"bytes={start}-{end - 1}"} if end else {}))
+    if not is_list and "mpegurl" not in reply.headers.get("Content-Type", "").lower(): return reply
     with reply: playlist = reply.read(2**22).decode(errors="replace")
     self.refused = self.refused or _is_locked(playlist)
     if self.refused: raise CameraError("is encrypted, which is FFmpeg's own business")
     return io.BytesIO(_hurried(playlist).encode())
 
-def _open_container(target, options, timeout):
+def _open_container(target, options, timeout, give_up):
     "FFmpeg's view of `target`; if it is live HLS, with playlists that went through our hands."
     import av
-    segments, seconds = _Segments(timeout), (timeout, 30)  # a segment may be long; the parent has the deadline
+    segments, seconds = _Segments(timeout, give_up), (timeout, 30)  # a segment may be long; the parent has the deadline
     if target.startswith("http") and ".m3u8" in target and segments.suits(target):
         try: return av.open(target, options={**options, "http_persistent": "0", "http_multiple": "0"}, timeout=seconds, io_open=segments)
         except Exception:
@@ -114,11 +131,11 @@ MAX_PIXELS = 40_000_000
 
 class _Video:
     "A video source that FFmpeg opened."
-    def __init__(self, target, options, timeout):
+    def __init__(self, target, options, timeout, give_up=None):
         import av
         av.logging.set_level(av.logging.WARNING)
         av.logging.restore_default_callback()  # to standard error, where the parent reads it
-        self.container = _open_container(target, options, timeout)
+        self.container = _open_container(target, options, timeout, give_up)
         if not self.container.streams.video: raise NotAPictureError("cannot be opened as video: it has no pictures")
         self.stream = self.container.streams.video[0]
         self.finite = bool(self.container.duration) and self.container.format.name != "rtsp"
@@ -228,9 +245,14 @@ def want(self: _Queue):
     with self.changed: self.wanted = time.monotonic(); self.changed.notify()
 
 # %% ../../nbs/vision/stream.ipynb #a3dcd87b
+_sending = Lock()
+
 def _send(out, header, *payload):
-    for part in (json.dumps(header).encode() + b"\n", *payload): out.write(part)
-    out.flush()
+    with _sending:
+        for part in (json.dumps(header).encode() + b"\n", *payload): out.write(part)
+        out.flush()
+
+def _send_error(out, e): _send(out, {"error": str(e), "kind": type(e).__name__})
 
 def _send_picture(out, queue, picture, when, n):
     height, width, turn, rows = queue.source.rgb(picture)
@@ -255,10 +277,10 @@ def _forward(queue, out, patience):
         elif broken and idle > patience: raise DamagedPictureError("sends damaged pictures")
 
 # %% ../../nbs/vision/stream.ipynb #eec64bc7
-def _open(job):
-    "The opened source; `CameraError` if there is none."
+def _open(job, give_up=None):
+    "The opened source; `CameraError` if there is none. `give_up` is told of one that comes while FFmpeg is busy."
     if isinstance(job["target"], int): return _Device(job["target"])
-    try: return _Video(job["target"], job["options"], job["timeout"])
+    try: return _Video(job["target"], job["options"], job["timeout"], give_up)
     except CameraError: raise
     except Exception as e: raise _fault(f"cannot be opened as video: {getattr(e, 'strerror', None) or e}", NotAPictureError) from e
 
@@ -275,7 +297,8 @@ def _bound_memory(most=4 * 2**30):
 # %% ../../nbs/vision/stream.ipynb #aad854e9
 def _stream(job, out):
     "Read the source of `job` and send its frames."
-    queue = _Queue(_open(job))
+    def give_up(e): _send_error(out, e); os._exit(0)
+    queue = _Queue(_open(job, give_up))
     Thread(target=_listen, args=(queue,), daemon=True).start()
     Thread(target=queue.fill, daemon=True).start()
     _forward(queue, out, 0.6 * job["timeout"])
@@ -287,9 +310,9 @@ def _worker():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; without it the input ends
         job = json.loads(sys.stdin.buffer.readline())
         _bound_memory()
-        try: _stream(job, out) if "target" in job else _decode_all(out)
+        try: _skim(job, out) if "every" in job else _stream(job, out) if "target" in job else _decode_all(out)
         except BrokenPipeError: pass
-        except CameraError as e: _send(out, {"error": str(e), "kind": type(e).__name__})
+        except CameraError as e: _send_error(out, e)
     os._exit(0)
 
 # %% ../../nbs/vision/stream.ipynb #dd2b7c3c
@@ -305,17 +328,23 @@ class _Mailbox:
             self.changed.notify_all()
 
 # %% ../../nbs/vision/stream.ipynb #0ca65ef0
-def _receive(pipe, box):
-    "Put what the child sends into the mailbox until the pipe closes."
+def _arrivals(pipe):
+    "What the child sends, until the pipe closes: headers, each with its picture, or `None` if it tells of an error."
     import numpy as np
     with pipe:
         while line := pipe.readline():
             header = json.loads(line)
-            if "error" in header: box.put(error=header["error"], kind=globals()[header["kind"]]); continue
+            if "error" in header: yield header, None; continue
             rgb = np.empty(header["shape"], np.uint8)
-            if pipe.readinto(memoryview(rgb).cast("B")) < rgb.nbytes: break
-            if turn := round(header.get("turn", 0) / 90) % 4: rgb = np.ascontiguousarray(np.rot90(rgb, turn))
-            box.put(frame=(rgb, header["time"], header["n"]), gap=header.get("gap", 0.0), mark=header.get("mark"))
+            if pipe.readinto(memoryview(rgb).cast("B")) < rgb.nbytes: return
+            turn = round(header.get("turn", 0) / 90) % 4
+            yield header, np.ascontiguousarray(np.rot90(rgb, turn)) if turn else rgb
+
+def _receive(pipe, box):
+    "Put what the child sends into the mailbox until the pipe closes."
+    for header, rgb in _arrivals(pipe):
+        if rgb is None: box.put(error=header["error"], kind=globals()[header["kind"]])
+        else: box.put(frame=(rgb, header["time"], header["n"]), gap=header.get("gap", 0.0), mark=header.get("mark"))
     box.put(error=box.error or "stopped: its reader ended", ended=True)
 
 # %% ../../nbs/vision/stream.ipynb #80aacd96
@@ -542,6 +571,38 @@ def _failed(self: StreamReader, why, kind):
     if kind is NotAPictureError: kind = type(_fault(said, kind))  # FFmpeg calls much invalid data that has another reason
     return kind(f"{self.name} {said}")
 
+# %% ../../nbs/vision/stream.ipynb #30f501c7
+def _skim(job, out):
+    "Send a picture of the recording of `job` for every so many seconds of its own time."
+    film, due = _open(job), 0.0
+    with suppress(ValueError, OSError, RuntimeError):  # what FFmpeg's errors are; what came before them was good
+        for picture in film.container.decode(film.stream):
+            if picture.is_corrupt or (at := picture.time or 0.0) < due: continue
+            due, (height, width, turn, rows) = due + job["every"], film.rgb(picture)
+            _send(out, {"time": at, "turn": turn, "shape": (height, width, 3)}, rows)
+
+# %% ../../nbs/vision/stream.ipynb #b0900a58
+def recorded_frames(
+    path: str,              # A video file
+    every: float,           # Seconds of its own time from one picture to the next
+    timeout: float = 30.0,  # Seconds that one picture may take
+):                          # Pairs of RGB array and seconds since its start
+    "The pictures of a recording, as fast as they can be read."
+    child, log = _spawn({"target": str(path), "options": guarded_options(str(path)), "timeout": timeout, "every": every}), deque(maxlen=20)
+    Thread(target=_note, args=(child.stderr, log), daemon=True).start()
+    def watch(): timer = Timer(timeout, child.kill); timer.daemon = True; timer.start(); return timer
+    timer, name = watch(), os.path.basename(path)
+    try:
+        for header, rgb in _arrivals(child.stdout):
+            timer.cancel()
+            if rgb is None: raise globals()[header["kind"]](f"{name} {header['error']}")
+            yield rgb, header["time"]
+            timer = watch()
+        if child.wait(): raise DeadlineError(f"{name} gave no picture for {timeout:g} s, or broke its reader")
+    finally:
+        timer.cancel()
+        _stop(child)
+
 # %% ../../nbs/vision/stream.ipynb #b27a275f
 _DAMAGE = re.compile(r"Corrupt JPEG data: (?!(?:\d|1[0-6]) extraneous bytes)(.*)|(Premature end of JPEG file)")
 
@@ -572,7 +633,7 @@ def _decode_all(out):
         while line := sys.stdin.buffer.readline():
             content = sys.stdin.buffer.read(json.loads(line)["size"])
             try: rgb = _decoded(content, log)
-            except CameraError as e: _send(out, {"error": str(e), "kind": type(e).__name__})
+            except CameraError as e: _send_error(out, e)
             else: _send(out, {"n": 0, "time": time.time(), "shape": rgb.shape}, memoryview(rgb).cast("B"))
     os._exit(0)
 

@@ -30,7 +30,7 @@ from ..utils.file_manager import safe_name
 from ..utils.notification import Notification
 from ..utils.scheduler import Pause, Scheduler, default_scheduler
 from .camera import CameraError, Frame, _from_name, _kind_name, _stamped, open_camera
-from .stream import _public
+from .stream import _public, recorded_frames
 from .gpt4v import ask_image
 from .yolo import DetectorError, LineCounter, Tracker, detect
 
@@ -190,7 +190,7 @@ def _is_met(rule, n): return _MET[rule.condition](n, rule.number)
 def _is_over(rule, n): return not _is_met(rule, n - rule.hysteresis if rule.condition in _DOWNWARD else n + rule.hysteresis)
 
 def _confirmed(rule, state, test): return sum(test(rule, n) for n in state.window) >= rule.confirm[0]
-def _is_quiet(rule, state, now): return state.told_at is not None and now - state.told_at < rule.cooldown
+def _is_quiet(rule, state, now): return state.told_at is not None and 0 <= now - state.told_at < rule.cooldown  # a clock may be set back
 
 # %% ../../nbs/vision/watch.ipynb #361e2813
 def decide(
@@ -551,7 +551,7 @@ def _trouble(self: Watch, error, now):
     state, self.last_error = self.state, error
     state.failures += 1
     if state.failures < _DOWN or state.down: return []
-    if state.down_at is not None and now - state.down_at < _DOWN_PAUSE: return []
+    if state.down_at is not None and 0 <= now - state.down_at < _DOWN_PAUSE: return []
     state.down, state.down_at = True, now
     why = _public(next(iter(str(error).splitlines()), ""))[:200] or type(error).__name__
     return [self._note(f"{self.rule.shown} cannot be watched at the moment: {why}. The watch keeps trying.", "down")]
@@ -561,7 +561,7 @@ def _back(self: Watch, now):
     state = self.state
     was_down, state.down, state.failures = state.down, False, 0
     if not was_down: return []
-    return [self._note(f"{self.rule.shown} can be watched again, after {_span(now - state.down_at)}.", "back")]
+    return [self._note(f"{self.rule.shown} can be watched again, after {_span(max(0, now - state.down_at))}.", "back")]
 
 # %% ../../nbs/vision/watch.ipynb #906cde0a
 @patch
@@ -688,6 +688,13 @@ def stop(self: Watches, id: str):
     self[id].stop()
 
 @patch
+def release(self: Watches, id: str):
+    "Let go of a watch that somebody else runs now: it neither looks, speaks nor is written down here any more."
+    if watch := self._watches.pop(id, None):
+        watch.on_change = None
+        watch.close()
+
+@patch
 def close(self: Watches):
     "Stop looking, and leave every state as it is for `records`."
     for watch in self.list(): watch.close()
@@ -788,7 +795,7 @@ def _thinned(frames, every):
         yield frame
 
 # %% ../../nbs/vision/watch.ipynb #9b5792b5
-_PICTURES, _FILMS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"), (b"ftyp", b"\x1aE\xdf\xa3", b"RIFF")
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 def _loaded(path):
     "The frames of a folder, oldest first. Each is read when its turn comes, so only names and times are in memory."
@@ -798,17 +805,8 @@ def _loaded(path):
 
 def _filmed(path, every):
     "A frame of a video every so many seconds. It begins when the file says that it was written."
-    import cv2
-    with open(path, "rb") as file: start = file.read(12)
-    if not any(mark in start for mark in _FILMS): raise CameraError(f"{path.name} is no video that can be read. Use mp4, mov, mkv, webm or avi.")
-    film, began, due = cv2.VideoCapture(str(path)), datetime.fromtimestamp(path.stat().st_mtime, timezone.utc), 0.0
-    try:
-        while film.grab():
-            at = film.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if at < due: continue
-            due, (fine, image) = due + every, film.retrieve()
-            if fine: yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), str(path), path.stem, began + timedelta(seconds=at))
-    finally: film.release()
+    began = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+    for image, at in recorded_frames(path, every): yield Frame(image, str(path), path.stem, began + timedelta(seconds=at))
 
 # %% ../../nbs/vision/watch.ipynb #9a71a2a6
 def _recorded(source, every, minutes):

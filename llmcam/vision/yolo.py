@@ -324,6 +324,7 @@ def _session(path):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait busily take twice as long on a machine that has other work
     options.intra_op_num_threads = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -335,6 +336,7 @@ class _Twin:
     def __init__(self, weights):
         self.weights, self.path, self.session, self.child = weights, None, None, None
         self.trials, self.rest, self.trusted, self.off = [], 0, False, ""  # `off` says why it is not used
+        self.limit, self.recent = 0.0, []  # what torch took on trial, and what the last pictures took; seconds
 
     def prepare(self):
         "One step towards a session, without waiting: load what is there, or have it made, once."
@@ -377,8 +379,15 @@ def judge(self: _Twin, agrees, seconds, torch_seconds):
     self.trials.append((seconds, torch_seconds))
     ours, theirs = map(min, zip(*self.trials))
     if not agrees: self.off = "its counts differ from torch's"
-    elif len(self.trials) >= _TRIALS and ours < theirs: self.trusted = True
+    elif len(self.trials) >= _TRIALS and ours < theirs: self.trusted, self.limit = True, theirs
     elif len(self.trials) >= _PATIENCE: self.trials, self.rest = [], 20 * _PATIENCE  # not faster: try again much later
+
+@patch
+def note(self: _Twin, seconds):
+    "Remember how long a picture took. When most of the last took longer than torch on trial, both are tried again."
+    self.recent = [*self.recent, seconds][-_PATIENCE:]
+    if len(self.recent) < _PATIENCE or sorted(self.recent)[_PATIENCE // 2] <= self.limit: return
+    self.trusted, self.trials, self.recent = False, [], []
 
 # %% ../../nbs/vision/yolo.ipynb #1d9e6f3b
 class Detector:
@@ -410,9 +419,18 @@ def predict(
 ) -> list:                # Ultralytics' own results
     "What plain ultralytics finds in each of `images`, one caller at a time."
     with self.lock, _hushed():
-        if not self.twin.trusted: return [self._try(image, conf) for image in images]
-        found = self.twin.find(self.model.predictor, images, conf)
+        found = self._ask_twin(images, conf) if self.twin.trusted else None
+        if found is None: return [self._try(image, conf) for image in images]
         return [f if _is_sure(f, conf) else self._torch(image, conf) for f, image in zip(found, images)]
+
+@patch
+def _ask_twin(self: Detector, images, conf):
+    "What the twin finds; `None` if it fails, which ends all trust in it."
+    begun = perf_counter()
+    try: found = self.twin.find(self.model.predictor, images, conf)
+    except Exception as e: self.twin.trusted, self.twin.off = False, str(e); return None
+    self.twin.note((perf_counter() - begun) / len(images))
+    return found
 
 @patch
 def _torch(self: Detector, image, conf):

@@ -124,9 +124,7 @@ def measure(code, tmp_path, seconds=100):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-LATER = pytest.mark.xfail(strict=False, reason="a snapshot may be 64 MiB long: vision.camera has to ask for less")
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=LATER) if name.endswith("capture_frame") else name for name in CASES])
+@pytest.mark.parametrize("name", CASES)
 def test_it_ends_within_its_budget(name, tmp_path):
     code, seconds, word = CASES[name]
     measured = measure(code, tmp_path)

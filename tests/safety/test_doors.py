@@ -134,6 +134,33 @@ def test_ids_of_others_open_nothing():
             assert mine.post("/answer", data={"ask": asked, "verdict": "allow"}).status_code == 404, "once"
 
 
+# -- what is no honest request
+
+def answer(url, request, seconds=20):
+    "The first bytes that come back for exactly these, sent piece by piece; empty if the line is cut."
+    import socket
+    host, _, port = url.partition("://")[2].rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=seconds) as line:
+        try:
+            for piece in request: line.sendall(piece)
+            return line.recv(100)
+        except ConnectionError: return b""
+
+
+def test_requests_of_any_size_and_shape():
+    "Headers and bodies without end, and bodies of two lengths: refused, and the page goes on."
+    with answering("Hello.", login=Login("a token that is long enough")) as (url, manager):
+        host = url.partition("://")[2]
+        head, form = f"Host: {host}\r\nOrigin: {url}\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"
+        endless = (f"X-{n}: {'x' * 4000}\r\n".encode() for n in range(10_000))
+        assert answer(url, [f"GET / HTTP/1.1\r\n{head}".encode(), *endless])[9:12] in (b"400", b""), "40 MB of headers"
+        assert answer(url, [b"GET /" + b"x" * 200_000])[9:12] in (b"400", b"")
+        chunked = b"20000\r\n" + b"x" * 0x20000 + b"\r\n0\r\n\r\n"
+        for lengths in ("Transfer-Encoding: chunked\r\n", "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n", "Content-Length: 7\r\nContent-Length: 9\r\n", "Content-Length: -1\r\n", ""):
+            assert answer(url, [f"POST /login HTTP/1.1\r\n{head}{form}{lengths}\r\n".encode(), chunked])[9:12] in (b"400", b"411", b""), lengths
+        assert httpx2.get(f"{url}/login").status_code == 200 and len(manager) == 0
+
+
 # -- the login
 
 def test_without_a_login_only_this_machine_is_served():

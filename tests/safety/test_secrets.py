@@ -158,7 +158,6 @@ def test_a_camera_in_a_stored_session(fault, tmp_path, caplog):
     assert stored and KEY.encode() not in stored
 
 
-@pytest.mark.xfail(strict=False, reason="httpx2 logs whole addresses at INFO; core.net has to filter them")
 def test_the_client_library_logs_no_keys(caplog):
     "What the HTTP library itself logs, even where a program wants to read everything."
     caplog.set_level(logging.DEBUG)

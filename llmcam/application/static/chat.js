@@ -48,7 +48,14 @@
     if (item.kind === "user") following = true;
     if (following && item.place === "log") toEnd();
     if ((item.kind === "noti" || item.kind === "ask") && !old) announce(fresh);
-    if (item.kind === "ask") fresh.since = performance.now();
+    if (item.kind === "ask") { fresh.since = performance.now(); if (!old) fromTheTop(fresh); }
+  }
+
+  // A question that is longer than the window is shown from its beginning: its buttons come after all of it was passed.
+  function fromTheTop(ask) {
+    if (!ask || ask.offsetHeight <= scroll.clientHeight) return;
+    following = false;
+    ask.scrollIntoView({ block: "start" });
   }
 
   function busy(on) {
@@ -171,6 +178,7 @@
   localTimes(document);
   fit();
   toEnd();
+  fromTheTop($(".ask:has(.choice)"));
   if (matchMedia("(min-width: 961px)").matches) box.focus();
   connect();
 })();
