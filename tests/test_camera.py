@@ -63,6 +63,14 @@ def test_saving_an_encoded_picture_changes_no_pixel(tmp_path, form):
     assert (cv2.imread(str(saved)) == cv2.imread(str(given))).all()
 
 
+def test_sixteen_bits_of_grey_become_eight(tmp_path):
+    "What Pillow makes of them by itself is white wherever it is not almost black."
+    deep = np.linspace(0, 65535, 64 * 48).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "thermal.png")
+    assert (Frame.load(tmp_path / "thermal.png").image[..., 0] == deep >> 8).all()
+    assert np.array(Image.open(tmp_path / "thermal.png").convert("RGB")).mean() > 250
+
+
 @pytest.mark.parametrize("form", ["WEBP", "BMP", "TIFF", "GIF"])
 def test_other_formats_are_read(tmp_path, form):
     Image.fromarray(picture(1)).save(tmp_path / f"a.{form.lower()}")
@@ -230,7 +238,7 @@ def test_a_folder_goes_on_after_a_broken_picture_and_takes_any_name(tmp_path):
     with Camera(folder / "a [1].png") as camera: assert camera.frame().place == "a [1]"
 
 
-@pytest.mark.parametrize("uri, why", [("/no/such.jpg", "is no file"), ("gopher:x", "no kind of camera"), ("usb:front", "number"), ("usb:9", "no camera 9"), ("/no/film.mp4", "is no file")])
+@pytest.mark.parametrize("uri, why", [("/no/such.jpg", "is no file"), ("gopher:x", "no kind of camera"), ("usb:front", "number"), ("usb:9", "no camera 9"), ("", "empty"), (" ", "empty"), ("/no/film.mp4", "is no file")])
 def test_what_is_no_camera(uri, why):
     with pytest.raises(CameraError, match=why): Camera(uri).frame()
 

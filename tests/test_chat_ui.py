@@ -294,6 +294,20 @@ def test_the_list_of_tools_has_what_the_policy_allows(visit):
         assert re.search(r"Notifications</h3>.*start_watch.*start_notification_stream.*stop_notification", shown, re.S)
 
 
+def test_panels_are_made_when_something_has_changed(monkeypatch):
+    "Each open page asks every two seconds: hundreds of pages must not keep the server busy with that."
+    from llmcam.application import chat_ui
+    made, panel = [], chat_ui.ToolPanel
+    monkeypatch.setattr(chat_ui, "ToolPanel", lambda *args: (made.append(1), panel(*args))[1])
+    with SessionManager([], client=ScriptedModel("Hi."), policy=ToolPolicy.web()) as manager:
+        talk = make_app(manager).state.site.begin()
+        for _ in range(5): talk.refresh()
+        assert len(made) == 1
+        talk.session.tools.append(function_schema(take_picture, level="read"))
+        for _ in range(5): talk.refresh()
+        assert len(made) == 2 and "take_picture" in talk.feed.items["tools"].html
+
+
 def test_errors_do_not_tell_secrets(visit, caplog):
     with answering(RuntimeError("Incorrect API key provided: sk-canary")) as (url, _):
         client = visit(url)

@@ -984,3 +984,46 @@ def test_five_thousand_fuzzed_calls_and_garbage_from_the_model():
         check_messages(json.loads(json.dumps(msgs)))
         json.dumps(msgs, ensure_ascii=False).encode()
         made += len(calls)
+
+
+# Turns that have all the time in the world
+
+ENDLESS = Budget(seconds=float("inf"), tool_seconds=float("inf"))
+
+def work_in_threads(count, work):
+    "Run `work` in `count` threads; what went wrong there."
+    wrong = []
+    def run():
+        try: work()
+        except BaseException as e: wrong.append(e)
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for t in threads: t.start()
+    for t in threads: t.join(60)
+    return wrong
+
+@pytest.mark.parametrize("budget, same", [(ENDLESS, True), (Budget(), False)], ids=["endless", "weak"])
+def test_an_endless_turn_stays_in_its_thread(budget, same):
+    places, model = [], ScriptedModel([("where", {})], "ok")
+    def where(): "Where am I?"; places.append(threading.current_thread())
+    create = model.chat.completions.create
+    client = NS(chat=NS(completions=NS(create=lambda **body: places.append(threading.current_thread()) or create(**body))))
+    def work():
+        places.append(threading.current_thread())
+        complete(user(), [function_schema(where)], client=client, budget=budget)
+    assert not work_in_threads(1, work) and len(places) == 4 and (len(set(places)) == 1) == same
+
+def test_whatever_a_tool_throws_in_an_endless_turn():
+    def quit(): "Quit."; raise KeyboardInterrupt
+    def work():
+        msgs = user()
+        complete(msgs, [*TOOLS, function_schema(quit)], client=ScriptedModel([("quit", {})], [("add", {"a": 1, "b": 2})], "Three."), budget=ENDLESS)
+        check_messages(msgs)
+        assert "KeyboardInterrupt" in msgs[2]["content"] and msgs[-1]["content"] == "Three."
+    work()
+    assert not work_in_threads(2, work)
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_an_endless_turn_with_a_server(timeout):
+    from openai import OpenAI
+    with OfflineServer(ScriptedModel([("add", {"a": 1, "b": 2})], "Three.")) as server, OpenAI(base_url=server.base_url, api_key="k", timeout=timeout) as client:
+        assert complete(user(), TOOLS, client=client, model="m", budget=ENDLESS)[1] == "Three."

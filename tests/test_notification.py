@@ -184,10 +184,12 @@ def test_a_context_manager():
 
 
 def test_threads_are_daemons_and_few():
+    asked = set()  # threads in which a model is asked: those of the scheduler and no others
+    def say(n): asked.add(threading.current_thread()); return "-"
     with Scheduler() as scheduler:
-        streams = [StreamThread(str(i), [], TASK, client=Client(lambda n: "-"), interval=0.05, scheduler=scheduler).start() for i in range(100)]
+        streams = [StreamThread(str(i), [], TASK, client=Client(say), interval=0.05, scheduler=scheduler).start() for i in range(100)]
         until(lambda: all(stream.ticks >= 2 for stream in streams))
-        assert scheduler.threads <= 9 and all(thread.daemon for thread in scheduler._threads)
+        assert scheduler.threads <= 9 and asked <= scheduler._threads and all(thread.daemon for thread in scheduler._threads)
         for stream in streams: stream.stop()
 
 

@@ -666,3 +666,15 @@ def test_a_stream_that_is_cut():
         with pytest.raises(APIConnectionError):
             for chunk in client.chat.completions.create(model="m", messages=[USER], stream=True): seen.append(chunk)
         assert seen and seen[-1].choices[0].finish_reason is None
+
+
+def test_results_with_parts_are_told_in_words():
+    def compare_detectors(images: list[str]) -> dict:
+        "Show pictures, and where detector and model disagree."
+        return {"path": "data/plot_1.png", "disagreements": {"data/a.jpg": {"boat": [2, None]}}}
+    msgs = [form_msg("user", "Compare the detectors on data/a.jpg.")]
+    said = complete(msgs, [function_schema(compare_detectors)], client=OfflineModel())[1]
+    assert said.startswith("The picture is in data/plot_1.png. Disagreements: data/a.jpg: boat: 2 and nothing.") and "{" not in said
+
+@pytest.mark.parametrize("word", ["child", "children", "Kids", "boys"])
+def test_children_are_people(word): assert classes_of(word) == ("person",)

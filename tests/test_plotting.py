@@ -226,6 +226,15 @@ def test_long_names_of_places_do_not_meet(n):
         apart = np.diff(figure.axes[0].transData.transform([(0, 0), (1, 0)])[:, 0])[0] * np.sin(np.radians(lean))
         assert n == 1 or apart >= lines * labels[0].get_fontsize() * 100 / 72
     assert figure.axes[0].get_window_extent().height > 90  # the labels leave room for the bars
+    title = figure._suptitle.get_window_extent()
+    assert 0 <= title.x0 and title.x1 <= width
+
+
+def test_what_all_pictures_share_is_said_once():
+    from datetime import datetime, timedelta, timezone
+    def shared(places, hours): return plotting._labels([Frame(np.zeros((9, 16, 3), np.uint8), "sample:x", place, datetime(2026, 6, 21, 8, tzinfo=timezone.utc) + timedelta(hours=h)).save() for place, h in zip(places, hours)])[1]
+    assert shared(["Pier", "Pier"], [0, 1]) == "Pier, 21.06.2026"
+    assert shared(["Pier", "Pier"], [0, 48]) == "Pier" and shared(["Pier", "Wall"], [0, 1]) == "21.06.2026" and shared(["Pier", "Wall"], [0, 48]) == ""
 
 
 def test_files_of_others_tell_time_and_place_by_their_names(tmp_path):

@@ -604,3 +604,15 @@ def test_not_callable():
     with pytest.raises(SchemaError, match="cannot be called"): function_schema(3)
     for builtin in (type, dict, int):
         with pytest.raises(SchemaError, match="signature"): function_schema(builtin)
+
+
+def test_names_in_generics_are_looked_up_where_the_function_is(monkeypatch):
+    "Python 3.10 leaves `list['Spot']` as it is; nobody on the way here knows the name."
+    import types
+    module = types.ModuleType("elsewhere")
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    exec("from dataclasses import dataclass\nfrom typing import *\n@dataclass\nclass Spot:\n    x: int\n"
+         "def find(a: list['Spot'], b: Optional[list['Spot']] = None, c: \"dict[str, list['Spot']]\" = {}, d: Literal['Spot'] = 'Spot'): 'Find.'", vars(module))
+    schema = function_schema(module.find)["function"]["parameters"]
+    assert schema["properties"]["a"]["items"] == {"$ref": "#/$defs/Spot"} == schema["properties"]["c"]["additionalProperties"]["items"] and schema["properties"]["d"]["enum"] == ["Spot"]
+    assert bind_arguments(module.find, {"a": [{"x": 1}], "b": [{"x": "2"}]}) == {"a": [module.Spot(1)], "b": [module.Spot(2)]}

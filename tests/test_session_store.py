@@ -260,6 +260,36 @@ def test_an_address_that_says_nothing(address):
 
 # ---------------------------------------------------------------- SQLite
 
+@pytest.mark.parametrize("make, lesson", [
+    (lambda path: path.write_bytes(b"no database" * 999), "damaged"), (lambda path: path.mkdir(), "folder"), (lambda path: path.parent.rmdir() or path.parent.write_text(""), "folder")])
+def test_a_file_that_is_no_store_says_what_to_do(tmp_path, make, lesson):
+    (tmp_path / "in").mkdir(); make(tmp_path / "in" / "x.db")
+    with pytest.raises(StoreError, match=lesson): open_store(f"sqlite:///{tmp_path}/in/x.db")
+
+
+def test_a_full_disk_loses_nothing_acknowledged_and_is_no_end(tmp_path):
+    code = """if True:
+        import resource, signal, sys
+        from llmcam.application.session_store import *
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        store, said = SQLiteStore(sys.argv[1]), []
+        store.create("a")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+        try:
+            while len(said) < 400: store.append("a", [{"content": f"{len(said)} {'x' * 3000}"}]); said.append(len(said))
+        except StoreError as error: assert "Make room" in str(error), error
+        assert 1 < len(said) < 400 and [int(m["content"].split()[0]) for _, m in store.messages("a")] == said
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        print(store.append("a", [{"content": "room"}]) == len(said) + 1)"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "full.db")], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_a_server_that_is_gone_says_so():
+    pytest.importorskip("sqlalchemy"), pytest.importorskip("psycopg")
+    with pytest.raises(StoreError, match="See that the server runs"): open_store("postgresql+psycopg://llmcam:hunter22@127.0.0.1:1/x")
+
+
 def test_one_failure_in_a_batch_is_undone_alone(tmp_path):
     store = SQLiteStore(tmp_path / "x.db")
     store.create("a")
@@ -509,7 +539,7 @@ def test_idle_sessions_leave_memory_and_come_back(url):
         for id in ids: manager[id]
         assert manager[ids[0]] is held  # never two of the same
         manager.idle = 0.0
-        manager.init_session(); manager.init_session()
+        manager[manager.init_session()], manager[manager.init_session()]
         assert len(manager._sessions) <= 2
 
 

@@ -400,3 +400,22 @@ def test_a_model_does_not_take_the_place_of_built_in_tools(api):
     assert names(tools) == ["list_image_files", "ring"]
     add_api_tools(tools, "llmcam.utils.file_manager", "https://x.example", api("list_image_files"))  # a person may
     assert names(tools) == ["ring", "list_image_files"]
+
+
+@pytest.mark.parametrize("most, kept", [(8, 8), (None, 15)], ids=["bounded", "weak"])
+def test_a_host_that_wants_fewer_tools(api, most, kept):
+    "Adding, the catalogue that stands for too many, and finding in it: nothing goes over the limit, and what was there stays."
+    tools = []
+    def run(name, **kwargs): return execute_handler_core(tools, name, "llmcam.utils.store", max_tools=most, **kwargs)
+    run("add_function_tools", service_name="words", function_names=["textwrap.dedent", "textwrap.indent", "textwrap.shorten", "textwrap.wrap"])
+    with_room = run("add_api_tools", service_name="ships", base_url="https://ships.example", oas_url=api(*(f"op{n}" for n in range(11))))
+    if most:
+        assert "more than fit" in with_room and names(tools)[4:] == ["find_ships_operations"]
+        for query in ("op1", "op2 op3", "op4 op5 op6 op7"): assert "can be called" in run("find_ships_operations", query=query, limit=16) and len(tools) <= most
+        with pytest.raises(ValueError, match="room for"): run("add_function_tools", service_name="more", function_names=["json.dumps", "json.loads", "json.dump", "json.load"])
+    assert len(tools) == kept and names(tools)[:4] == ["dedent", "indent", "shorten", "wrap"]
+
+def test_a_model_cannot_raise_the_limit():
+    tools = [function_schema(list_image_files, f"s{n}") for n in range(MAX_TOOLS)]
+    with pytest.raises(ValueError): execute_handler_core(tools, "add_function_tools", "llmcam.utils.store", max_tools=1000, service_name="x", function_names=["json.dumps"])
+    assert len(tools) == MAX_TOOLS

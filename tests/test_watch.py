@@ -156,6 +156,21 @@ def test_the_weak_variant_speaks_at_every_look():
     assert len(world.heard) > 50
 
 
+def test_a_clock_that_is_set_back_silences_nothing():
+    told = WatchState(started=0, told_at=5000.0)
+    assert decide(Rule("pier", "boat", confirm="1 of 1"), told, 1, 1000.0)  # an hour earlier, by the clock
+    assert not decide(Rule("pier", "boat", confirm="1 of 1"), told, 1, 5030.0)  # the cooldown is as it was
+
+
+def test_a_watch_that_was_released_is_somebody_elses():
+    scheduler, written = simulated(), []
+    watches = Watches(print, on_change=written.append, scheduler=scheduler, observations=Observations(lambda uri: Pier(lambda t: 0, scheduler.clock), Eyes()))
+    watch = watches.start(Rule("pier", "boat"))
+    written.clear()
+    watches.release(watch.id); watches.release("unknown")
+    assert len(watches) == 0 and not written and watch.state.ended is None and not watch.is_alive()
+
+
 def test_a_watch_ends_with_its_budget_and_says_so():
     world = World(lambda t: int(t // 10) % 2)
     watch = world.watch(confirm="1 of 1", cooldown=0, max_notifications=3)

@@ -452,10 +452,13 @@ def WatchPanel(
     manager: SessionManager | None = None, # Who keeps the session; the default manager if `None`
 ) -> FT:
     "The watches that run or are paused, each with buttons that pause, resume and stop it."
-    session = _session(_manager(manager), session_id)
-    rows = [_watch_row(key, _watched(stream), "", ("Stop",)) for key, stream in _running(session).items()]
-    rows += [_watch_row(watch.id, str(watch.rule), watch.status, ("Resume" if watch.state.paused else "Pause", "Stop")) for watch in _rule_watches(session)]
+    rows = [_watch_row(*row) for row in _watch_rows(_session(_manager(manager), session_id))]
     return Section(H2("Watches"), *(rows or [P("None yet. Ask to be told when something happens.", cls="none")]), id="watches")
+
+def _watch_rows(session):
+    "The watches of a session: id, what it waits for, how it is, and what can be done with it."
+    streams = [(key, _watched(stream), "", ("Stop",)) for key, stream in _running(session).items()]
+    return streams + [(watch.id, str(watch.rule), watch.status, ("Resume" if watch.state.paused else "Pause", "Stop")) for watch in _rule_watches(session)]
 
 def _watch_row(key, what, status, does):
     buttons = [Button(word, type="button", cls="small", data_watch=key, data_do=word.lower()) for word in does]
@@ -607,7 +610,7 @@ class Talk:
         self.session_id, self.manager, self.feed, self.pictures = session_id, manager, Feed(), {}
         self.patience, self._asked = patience, {}
         self._waiting, self._most, self._lock, self._keys = deque(), waiting, threading.Lock(), count(1)
-        self._calls, self._cards, self._answer, self._text, self._show_next = {}, {}, None, "", 0.0
+        self._calls, self._cards, self._answer, self._text, self._show_next, self._panels = {}, {}, None, "", 0.0, None
         self.touched, self._viewing, self._views, self._viewed = time.monotonic(), False, 0, -1e9
 
     @property
@@ -690,11 +693,14 @@ def is_idle(self: Talk,
 
 @patch
 def refresh(self: Talk):
-    "Bring the panels up to date; nothing is sent where nothing changed."
-    if not self.session: return
+    "Bring the panels up to date; nothing is made where nothing changed: every open page asks every two seconds."
+    if not (session := self.session): return
+    state = _watch_rows(session), [(tool["function"]["name"], tool["function"].get("description")) for tool in list(session.tools)]
+    if state == self._panels: return
     for panel in (WatchPanel, ToolPanel):
         element = panel(self.session_id, self.manager)
         self.feed.post(element.id, element, "panel", place="panel")
+    self._panels = state
 
 # %% ../../nbs/application/chat_ui.ipynb #8d9981b6
 @patch

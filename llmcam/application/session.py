@@ -23,6 +23,7 @@ from hashlib import sha256
 from itertools import takewhile
 from math import isfinite
 from operator import is_
+from sys import getrefcount
 from threading import Event, Lock, RLock, Thread
 from typing import Optional
 from uuid import uuid4
@@ -465,8 +466,8 @@ def retrieve_session_notis(
 
 # %% ../../nbs/application/session.ipynb #e531fb68
 class _Tools(list):
-    "The tools of one session."
-    __slots__ = ("__weakref__",)
+    "The tools of one session, as they were made for it."
+    __slots__ = ()
 
 def _copied(value):
     if isinstance(value, Tool): return Tool({key: _copied(part) for key, part in value.items()}, func=value.func)
@@ -552,21 +553,26 @@ _EQUIPPED = 16  # Sessions whose tools stay in memory though nobody holds them
 def _thin_out(self: SessionManager, session):
     "Note that `session` has made its tools. Those that made theirs long ago may let go of them."
     self._with_tools.append(session)
-    for _ in range(2):
+    for _ in range(4):
         if len(self._with_tools) <= _EQUIPPED: return
         with suppress(IndexError):  # another thread was faster
             if not (oldest := self._with_tools.popleft())._let_go(): self._with_tools.append(oldest)
 
+def _is_held(session):
+    "Does anybody hold the list of tools, or one of them, who may want to change it?"
+    def most(items): return max([getrefcount(item) for item in items], default=0)
+    alone = most([object()])  # in one list
+    return most([session._tools]) > alone + 1 or most(session._tools) > alone or most([tool["function"] for tool in session._tools]) > alone + 1
+
 @patch
 def _let_go(self: Session) -> bool:
-    "Forget the tools, which can be made again, unless they were changed by hand or somebody holds their list."
+    "Forget the tools, which can be made again, unless they were changed by hand or somebody holds them."
     if not self._lock.acquire(blocking=False): return False
     try:
         if type(self._tools) is not _Tools: return True
-        if self._note() != self._recipe or self._recipe is not None and not _can_return(self._tools, self): return False
-        held, self._tools = ref(self._tools), _LATER
-        if (tools := held()) is not None: self._tools = tools
-        return tools is None
+        if _is_held(self) or self._note() != self._recipe or self._recipe is not None and not _can_return(self._tools, self): return False
+        self._tools = _LATER
+        return True
     except (TypeError, KeyError, AttributeError): return False  # something in the list is no tool
     finally: self._lock.release()
 

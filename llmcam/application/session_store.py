@@ -415,10 +415,10 @@ def claim(self: _SQLStore, holder, seconds):
     return [(session, json.loads(body)) for session, body in self._write(lambda run: run(sql, holder=holder, seconds=seconds))]
 
 # %% ../../nbs/application/session_store.ipynb #bdbc7108
-_ADVICE = ((r"full|disk i/o", "Make room on its disk"), (r"locked|busy", "Another program holds it; try again when that has ended"),
+_ADVICE = ((r"connect|closed|terminat|shut|timeout|starting up", "See that the server runs and can be reached, and try again"),
+           (r"full|disk i/o", "Make room on its disk"), (r"locked|busy", "Another program holds it; try again when that has ended"),
            (r"malformed|not a database|corrupt", "It is damaged: name another, or bring back a copy"),
-           (r"read-?only|unable to open|exists|permission|directory", "See that it is in a folder that this user may write to"),
-           (r"connect|closed|terminat|shut|timeout|starting up", "See that the server runs and can be reached, and try again"))
+           (r"read-?only|unable to open|exists|permission|directory", "See that it is in a folder that this user may write to"))
 
 @contextmanager
 def _in_words(name, *kinds):

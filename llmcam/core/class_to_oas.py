@@ -9,7 +9,7 @@ __all__ = ['class_to_oas']
 import dataclasses, inspect, re
 from typing import ClassVar, get_origin, get_type_hints
 
-from .fn_to_schema import (SchemaError, _field_comments, _marks, _object_schema, _Parameter, _read_docstring, _resolve, _schemas, _told,
+from .fn_to_schema import (SchemaError, _field_comments, _has_text, _marks, _object_schema, _Parameter, _read_docstring, _resolve, _schemas, _told,
                                       extract_parameter_comments)
 
 # %% ../../nbs/core/class_to_oas.ipynb #9455ee99
@@ -21,9 +21,10 @@ def _dataclass_default(f):
     return f.default_factory() if f.default_factory in (list, dict, tuple) else object()  # optional, with nothing to show
 
 def _hints(cls):
-    try: return get_type_hints(cls, include_extras=True)
-    except NameError:
-        return {name: _resolve(name, hint, vars(inspect.getmodule(cls) or inspect)) for name, hint in cls.__annotations__.items()}
+    try: found = get_type_hints(cls, include_extras=True)
+    except NameError: found = cls.__annotations__
+    scope = vars(inspect.getmodule(cls) or inspect)
+    return {name: _resolve(name, hint, scope) if _has_text(hint) else hint for name, hint in found.items()}
 
 def _given(cls):
     "Name, type and default of each field of `cls`."

@@ -1028,7 +1028,7 @@ def _run_calls(run: _Run) -> Iterator:
     "Make the calls of `run` together."
     begun, box, jobs = time.monotonic(), SimpleQueue(), {}
     waiting = {c["id"]: c for c in run.calls if c["id"] not in run.contents}
-    start = _at_once if run.until == inf and len(waiting) == 1 else _in_thread
+    start = _at_once if run.until == inf and len(waiting) == 1 and not _hears_ctrl_c() else _in_thread
     def report(id, *outcome): box.put((id, *outcome))
     try:
         for call in list(waiting.values()): yield _started(call)
@@ -1045,10 +1045,12 @@ def _run_calls(run: _Run) -> Iterator:
         run.over = True
         for id in waiting.keys() & jobs.keys(): _leave(jobs[id], fn_name(waiting[id]))
 
+def _hears_ctrl_c() -> bool: return threading.current_thread() is threading.main_thread()
+
 def _at_once(func, done):
     "Do a job where we are."
     try: outcome = func(), None
-    except Exception as e: outcome = None, e
+    except BaseException as e: outcome = None, e
     done(*outcome)
 
 # %% ../../nbs/core/fc.ipynb #e252a38b

@@ -432,11 +432,25 @@ def _caller_names():
     while frame: frames.append(frame.f_locals); frame = frame.f_back
     return {name: value for scope in reversed(frames) for name, value in scope.items()}
 
+def _forward(hint):
+    "`hint` with names such as that in `list[\"Node\"]` as Python 3.10 has to see them to look them up."
+    if isinstance(hint, str): return typing.ForwardRef(hint)
+    if get_origin(hint) is Literal: return hint
+    if isinstance(hint, types.GenericAlias): return types.GenericAlias(hint.__origin__, tuple(map(_forward, hint.__args__)))
+    if isinstance(hint, types.UnionType): return Union[tuple(map(_forward, hint.__args__))]
+    return hint.copy_with(tuple(map(_forward, hint.__args__))) if hasattr(hint, "copy_with") else hint
+
+def _looked_up(hint, scope, local):
+    holder = types.SimpleNamespace(__annotations__={"hint": hint})
+    return typing.get_type_hints(holder, scope, local, include_extras=True)["hint"]
+
 def _resolve(name, hint, scope):
     "The type that `hint` means."
-    holder = types.SimpleNamespace(__annotations__={name: hint})
     for local in (lambda: None, _caller_names):
-        try: return typing.get_type_hints(holder, scope, local(), include_extras=True)[name]
+        try:
+            names = local()
+            if sys.version_info >= (3, 11): return _looked_up(hint, scope, names)
+            return _looked_up(_forward(_looked_up(_forward(hint), scope, names)), scope, names)
         except NameError as e: failed = e
         except Exception as e: raise SchemaError(f"parameter {name!r}: {hint!r} is not a type ({e})") from e
     raise SchemaError(f"parameter {name!r}: the type {hint!r} cannot be found ({failed}). "

@@ -286,7 +286,8 @@ def _kind_name(uri):
 
 # %% ../../nbs/vision/camera.ipynb #72d44445
 def _check_address(uri):
-    "Raise `CameraError` if the part of `uri` that names the host can be read in two ways."
+    "Raise `CameraError` if `uri` is empty, or the part of it that names the host can be read in two ways."
+    if not uri.strip(): raise AddressError("An empty address names no camera. Use a file, a folder, a link, or sample:harbour.")
     address = re.search(r"(?!file:)\b[A-Za-z][\w+.-]*://.*", uri, re.S)
     try: fine = not address or not re.search(r"\s", uri.strip()) and urlsplit(address[0]).port != -1
     except ValueError: fine = False
@@ -561,7 +562,7 @@ def fps(self: Camera) -> float:  # Pictures a second that the source sends; 0 wh
 def _failed(self: Camera, e):
     "Go offline because of `e`, and give the error that says so."
     if not isinstance(e, PictureError) or getattr(self._reader, "ended", False): self._drop()
-    self._to("offline", _public(str(e)))
+    self._to("offline", _public(str(e))[:500])
     self._failures += 1
     if getattr(_kind_class(self.kind), "live", False): self._again = time.monotonic() + min(0.05 * 2**self._failures, 2) * random.uniform(0.5, 1)
     kind = type(e) if isinstance(e, CameraError) else type(_fault(str(e), UnreachableError))

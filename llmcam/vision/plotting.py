@@ -117,7 +117,7 @@ def _labels(paths):
         if path not in frames: return _short(path.stem.removeprefix("cap_"))
         clock = f"{times[path]:%H:%M:%S}" if len(days) == 1 else f"{times[path]:%d.%m. %H:%M}"
         return clock if same_place else f"{_short(frames[path].place, 24)}\n{clock}"
-    return [label(p) for p in paths], ", ".join([*places, *days]) if same_place and len(days) == 1 else ""
+    return [label(p) for p in paths], ", ".join([*(map(_short, places) if same_place else []), *(days if len(days) == 1 else [])])
 
 # %% ../../nbs/vision/plotting.ipynb #9db806e3
 def _panel(ax, method, counts, small):
@@ -165,7 +165,7 @@ def _figure(name, labels, shared, counted):
         _panel(ax, method, counts, 9 if n < 40 else 8)
         ax.set_xlabel(shorten(_note(counts), int(15 * wide), placeholder=" …"), fontsize=8, color="#a03030", loc="left")
     _set_ticks(panels[-1], labels)
-    figure.suptitle(f"{name}: number in each picture" + (f" ({shared})" if shared else ""), fontsize=13, fontweight="bold")
+    figure.suptitle(f"{_short(name)}: number in each picture" + (f"\n{shared}" if shared else ""), fontsize=13, fontweight="bold")
     return figure
 
 def _png(figure):

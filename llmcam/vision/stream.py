@@ -623,7 +623,10 @@ def _decoded(content, log):
 def _decoded_by_pillow(content):
     import numpy as np
     from PIL import Image, ImageOps
-    try: return np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB"), np.uint8)
+    try:
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        if picture.mode.startswith("I"): picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))  # 16 bits of grey, which Pillow would cut off at 255
+        return np.array(picture.convert("RGB"), np.uint8)
     except Exception as e: raise DamagedPictureError(f"is a damaged image: {e}") from e
 
 def _decode_all(out):

@@ -89,7 +89,7 @@ def _extract(link, options):
     make = _guarded(options["socket_timeout"]) if guarded else yt_dlp.YoutubeDL
     try:
         with make(options) as ydl: found = ydl.extract_info(link, download=False)
-    except yt_dlp.utils.YoutubeDLError as e: raise _fault(link, e) from e
+    except (yt_dlp.utils.YoutubeDLError, ValueError) as e: raise _fault(link, e) from e  # it takes odd links apart with little care
     while found and found.get("entries"): found = next((entry for entry in found["entries"] if entry), None)
     return found or {}
 
