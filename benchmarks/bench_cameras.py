@@ -97,15 +97,16 @@ def once(url, seconds):
 
 
 def children():
-    "Seconds of processor time, and MiB of memory (RSS), of the child processes that read cameras."
-    seconds = pages = 0
+    "Seconds of processor time, and MiB of memory, of the child processes that read cameras; of what they share, each has its part (PSS)."
+    seconds = size = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try: name, fields = stat.read_text().rpartition(")")[::2]
         except OSError: continue
         fields = fields.split()
         if int(fields[1]) != os.getpid() or "--serve" in stat.with_name("cmdline").read_text(): continue
-        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"); pages += int(fields[21])
-    return seconds, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        size += next(int(line.split()[1]) for line in stat.with_name("smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+    return seconds, size / 2**10
 
 
 def spent(seconds, work=None):

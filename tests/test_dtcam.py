@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from camera_servers import STATIONS, closed_port, digitraffic_server
+from camera_servers import STATIONS, Quiet, closed_port, digitraffic_server, http_server
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from llmcam.vision import dtcam
-from llmcam.vision.camera import Camera, CameraError, Frame
+from llmcam.vision.camera import AnswerError, Camera, CameraError, Frame
 from llmcam.vision.dtcam import address_book, camera_address_book, cap, capture, find_preset, presets, stations
 
 
@@ -139,3 +139,23 @@ def test_a_model_may_use_the_service_that_the_person_configured_and_no_other(ser
         with digitraffic_server() as (other, asked):
             with pytest.raises(PolicyError): camera_address_book(other)
             assert asked["requests"] == 0
+
+
+def test_a_broken_entry_loses_only_itself():
+    entries = [{}, None, "text", {"properties": None}, {"properties": {"id": "C00001", "presets": [{}]}}, {"properties": {"id": "C00002"}},
+               {"properties": {"id": "C00003", "name": "vt4_Oulu", "presets": None}}, {"properties": {"id": "C00004", "name": "vt6_Imatra", "presets": [{"id": "C0000401"}]}}]
+    documents = {"C00002": {"properties": {"id": "C00002", "names": None, "presets": None}}, "C00003": [],
+                 "C00004": {"properties": {"id": "C00004", "names": None, "name": "vt6_Imatra", "municipality": None, "presets": [{"id": "C0000401", "presentationName": None}]}}}
+
+    class Odd(Quiet):
+        def do_GET(self):
+            name = self.path.rpartition("/")[2]
+            found = {"features": entries} if name == "stations" else documents.get(name)
+            self.answer(json.dumps(found).encode(), 200 if found is not None else 404)
+
+    with http_server(Odd) as url:
+        base = f"{url}/api/weathercam/v1/stations"
+        assert [(s.id, s.name) for s in stations("", base)] == [("C00002", "C00002"), ("C00003", "vt4_Oulu"), ("C00004", "vt6_Imatra")]
+        assert [(p.id, p.place, p.name) for p in address_book(base)] == [("C0000401", "vt6_Imatra", "C0000401")]
+        entries[:] = [{}]
+        with pytest.raises(AnswerError, match="no list of weather cameras"): address_book(base, update=True)

@@ -638,7 +638,7 @@ def test_after_strangers_text_the_loop_is_on_its_guard():
     complete(msgs, STRANGE, policy=loose, client=ScriptedModel([("mine", {}), ("run_it", {}), ("get", {}), ("read_page", {})], [("mine", {}), ("run_it", {}), ("get", {})], "ok"))
     before, after = errors(msgs)[:4], errors(msgs)[4:]
     assert before[0]["mine"] == "ran" and before[1]["run_it"] == "ran" and before[2]["get"] is None
-    assert "can run programs" in after[0]["mine"]["error"] and "can run programs" in after[1]["run_it"]["error"] and after[2]["get"] == ["a.example", "b.example"]
+    assert "strangers' text" in after[0]["mine"]["error"] and "strangers' text" in after[1]["run_it"]["error"] and after[2]["get"] == ["a.example", "b.example"]
     assert len(ran) == 2
 
 def test_taint_asks_again_and_survives_storage():
@@ -1027,3 +1027,12 @@ def test_an_endless_turn_with_a_server(timeout):
     from openai import OpenAI
     with OfflineServer(ScriptedModel([("add", {"a": 1, "b": 2})], "Three.")) as server, OpenAI(base_url=server.base_url, api_key="k", timeout=timeout) as client:
         assert complete(user(), TOOLS, client=client, model="m", budget=ENDLESS)[1] == "Three."
+
+
+def test_a_plain_function_in_the_list_becomes_a_tool():
+    def high_water(place: str):
+        "Tell when the water is high."
+        return f"{place}: 14:20"
+    tools, msgs = [high_water], [form_msg("user", "When?")]
+    assert complete(msgs, tools, client=ScriptedModel([("high_water", {"place": "Porvoo"})], "Then."))[1] == "Then."
+    assert tools[0]["function"]["name"] == "high_water" and "Porvoo: 14:20" in msgs[2]["content"]

@@ -15,7 +15,8 @@ print(json.dumps(dict(seconds=time.perf_counter() - begun, loaded=sorted(sys.mod
 
 def imported(module, folder):
     done = subprocess.run([sys.executable, "-c", PROBE.format(module=module)], capture_output=True, text=True, timeout=60, cwd=folder,
-                          env={**{k: v for k, v in os.environ.items() if not k.startswith("LLMCAM_")}, "PYTHONPATH": str(ROOT)})
+                          env={**{k: v for k, v in os.environ.items() if not k.startswith("LLMCAM_")}, "PYTHONPATH": str(ROOT),
+                               "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder.parent / "compiled")})  # as an installed package is
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -455,6 +455,16 @@ def test_a_webhook_that_is_down_is_bounded_and_wakes_up_again():
     assert scheduler.jobs == 0 and len(server.requests) == 11
 
 
+def test_a_webhook_is_not_led_to_another_host():
+    with LocalServer({"*": (200, {}, b"")}) as inner:
+        leads = {"/hook": (307, {"Location": f"http://localhost:{inner.port}/"}, b"")}
+        with LocalServer(leads) as server:
+            scheduler = simulated()
+            hook = Webhook(server.url + "/hook", scheduler=scheduler)
+            hook("news"); scheduler.run(0)
+        assert len(hook.waiting) == 1 and "another host" in str(hook.last_error) and not inner.requests
+
+
 def test_a_webhook_may_be_called_by_a_model_that_may_not_go_there():
     scheduler = simulated()
     with LocalServer({"*": (200, {}, b"")}) as server, gate(ToolPolicy.web()):

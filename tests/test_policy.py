@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmcam.core.policy import (LEVELS, PolicyError, ToolCall, ToolPolicy, allows_host, confine, current_policy, data_dir, gate, tool_level)
+from llmcam.core.policy import (LEVELS, PolicyError, ToolCall, ToolPolicy, allows_host, confine, current_policy, data_dir, gate, tool_level, trusts_url)
 
 
 def test_levels_are_written_on_the_function_itself():
@@ -108,3 +108,9 @@ def test_words_that_name_too_much_name_nothing(words):
     with gate(ToolPolicy().during([words])):
         for path in ("/etc/passwd", Path.home() / ".ssh" / "id_rsa", Path.home() / "notes.txt"):
             with pytest.raises(PolicyError): confine(path)
+
+
+def test_an_address_without_a_path_names_its_host_and_port():
+    policy = ToolPolicy(trusted=("http://127.0.0.1:8000",))
+    assert trusts_url(policy, "http://127.0.0.1:8000/openapi.json")
+    assert not any(trusts_url(policy, url) for url in ("http://127.0.0.1:8001/", "https://127.0.0.1:8000/", "http://127.0.0.10:8000/"))

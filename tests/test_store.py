@@ -8,6 +8,7 @@ import pytest
 
 from llmcam.core.fc import complete, fn_exec, form_msg
 from llmcam.core.fn_to_schema import ArgumentError, Tool, function_schema
+from llmcam.core.oas_to_schema import SpecError
 from llmcam.core.offline import ScriptedModel
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from servers import LocalServer
@@ -47,6 +48,18 @@ def test_the_default_address_of_the_document(monkeypatch):
     add_api_tools([], "s", "https://ships.example/api/")
     add_api_tools([], "s", "https://ships.example", None, "copy.json")
     assert seen[0] == ("https://ships.example/api/swagger/openapi.json", None) and seen[1][1].endswith("copy.json")
+
+
+def test_the_second_usual_address_of_the_document():
+    tools = []
+    with LocalServer({"/api/openapi.json": document("list_ships"), "/other/swagger/openapi.json": (500, {}, b"")}) as server:
+        add_api_tools(tools, "ships", f"{server.url}/api/")
+        assert names(tools) == ["list_ships"]
+        assert [r.path for r in server.requests] == ["/api/swagger/openapi.json", "/api/openapi.json"]
+        with pytest.raises(SpecError, match="oas_url="): add_api_tools(tools, "none", f"{server.url}/none")
+        with pytest.raises(SpecError, match="answered 500"): add_api_tools(tools, "other", f"{server.url}/other")
+        with pytest.raises(SpecError, match="answered 404"): add_api_tools(tools, "named", server.url, f"{server.url}/named.json")
+    assert names(tools) == ["list_ships"]
 
 
 def test_a_copy_goes_only_where_the_policy_allows(api, tmp_path):

@@ -76,7 +76,7 @@ _journal = logging.getLogger(__name__)
 class SessionManager:
     "Owns sessions. A program may have several managers; they never mix."
     def __init__(self,
-        tools: list = None,         # Tools that each session starts with, besides those that manage it; `default_tools` if `None`
+        tools: list = None,         # Tools or functions that each session starts with, besides those that manage it; `default_tools` if `None`
         client=None,                # Model client of its conversations; the default one if `None`
         model: str = None,          # Model name
         policy=None,                # `ToolPolicy` of its conversations; the one of the process if `None`
@@ -97,7 +97,8 @@ class SessionManager:
         lease: float = 15.0,        # Seconds without a sign of life after which another worker takes over a turn or a watch
         resume: bool = True,        # Run the watches that the store has and nobody runs?
     ):
-        self.base_tools, self.client, self.model, self.policy, self.budget, self.allowance = tools, client, model, policy, budget, allowance
+        self.base_tools = None if tools is None else [_as_tool(tool) for tool in tools]
+        self.client, self.model, self.policy, self.budget, self.allowance = client, model, policy, budget, allowance
         self.interval, self.max_streams, self.name, self.resume = interval, max_streams, uuid4().hex, resume
         self.max_sessions, self.max_live, self.idle, self.max_messages, self.max_chars = max_sessions, max_live, idle, max_messages, max_chars
         self.max_tools, self.max_waiting, self.wait, self.lease = max_tools, max_waiting, wait, lease
@@ -465,9 +466,14 @@ def retrieve_session_notis(
     return session_notis.get(session_id, None)
 
 # %% ../../nbs/application/session.ipynb #e531fb68
+def _as_tool(tool): return function_schema(tool) if callable(tool) else tool
+
 class _Tools(list):
-    "The tools of one session, as they were made for it."
+    "The tools of one session, as they were made for it. Plain functions are taken too."
     __slots__ = ()
+    def append(self, tool): super().append(_as_tool(tool))
+    def extend(self, tools): super().extend(map(_as_tool, tools))
+    def __iadd__(self, tools): self.extend(tools); return self
 
 def _copied(value):
     if isinstance(value, Tool): return Tool({key: _copied(part) for key, part in value.items()}, func=value.func)
@@ -508,8 +514,14 @@ def _note(self: Session):
     if tools == base: return None
     same = {_entry(tool): tool for tool in base}
     policy = self.policy or get_policy()
-    return [list(_entry(tool)) if same.get(_entry(tool)) == tool else to_plain(tool) for tool in list(tools)
-            if same.get(_entry(tool)) == tool or _may_return(tool, policy)]
+    kept = [tool for tool in list(tools) if same.get(_entry(tool)) == tool or _may_return(tool, policy)]
+    if self.manager.store.shared and len(kept) < len(tools): _warn_of_loss(frozenset(_entry(tool)[0] for tool in tools) - {_entry(tool)[0] for tool in kept})
+    return [list(_entry(tool)) if same.get(_entry(tool)) == tool else to_plain(tool) for tool in kept]
+
+@lru_cache(128)
+def _warn_of_loss(names):
+    "Once for the same tools."
+    _journal.warning("The store cannot keep %s: a tool comes back only if the policy's modules have its function. Give it to SessionManager(tools=...).", ", ".join(sorted(names)))
 
 # %% ../../nbs/application/session.ipynb #d08ca859
 def _places(tool):
@@ -863,7 +875,7 @@ def watches(self: Session):
     with self._telling:
         if self._watches is None:
             self._watches = Watches(self.notify, manager.max_streams, on_change=lambda watch: manager._rule_changed(self.id, watch),
-                                    policy=self.policy, client=manager.client, model=manager.model)
+                                    every=manager.interval, policy=self.policy, client=manager.client, model=manager.model)
         return self._watches
 
 def execute_watch(function_name, session_id, manager=None, **kwargs):

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from fastcore.basics import patch
-from .fn_to_schema import Tool, bind_arguments, public_tool
+from .fn_to_schema import Tool, bind_arguments, function_schema, public_tool
 from .policy import LEVELS, PolicyError, ToolCall, ToolPolicy, current_policy, data_dir, gate, get_policy
 
 # %% ../../nbs/core/fc.ipynb #dd1411ab
@@ -235,6 +235,7 @@ def _index(tools: list) -> dict:
     try:
         if held == tools and (not held or held[-1] is tools[-1]): return places
     except Exception: pass  # something in the list cannot be compared
+    _adopt(tools)
     held = list(tools)
     places = {}
     for i, tool in enumerate(held):
@@ -242,6 +243,11 @@ def _index(tools: list) -> dict:
     if len(_indexes) >= 64: _indexes.clear()
     _indexes[id(tools)] = held, places
     return places
+
+def _adopt(tools: list):
+    "Make tools, where they stand, of the plain functions in `tools`: the person who put them there has handed them over."
+    for i, tool in enumerate(tools):
+        if isinstance(tools, list) and callable(tool) and not isinstance(tool, Mapping): tools[i] = function_schema(tool)
 
 def _tool_named(name: str, tools: list):
     "The tool of that name, `None` if there is none."
@@ -324,9 +330,10 @@ def _question(call, tool: dict, code: _Code, args: dict, policy: ToolPolicy, run
     if level in policy.ask and policy.approve:
         return partial(_ask, policy.approve, ToolCall(str(_get(call, "id") or ""), name, args, level, fn_metadata(tool).get("service")), run)
     can = _CAN.get(level, f"is of level {level!r}, which this conversation may not use")
+    if policy.hosts is not None and policy.wary: can = f"was not run: strangers' text or a picture has come in, and then a tool of level {level!r} asks the person"
     hint = "" if code.level else " If it only looks, @tool_level('read') on the function says so."
-    raise PolicyError(f"{name} {can}. The person can allow it: llmcam.trust() in their own notebook, "
-                      f"or ToolPolicy(approve=...) to be asked each time.{hint}")
+    raise PolicyError(f"{name} {can}. The person can allow it by the policy of complete or SessionManager: ToolPolicy(approve=...) to be asked each time, "
+                      f"ToolPolicy(allow=(..., {level!r}), wary=False) for always, or llmcam.trust() in their own notebook.{hint}")
 
 def _ask(approve: Callable, call: ToolCall, run=None):
     "The person's answer. `approve` is the person's own code, which no policy holds back."
@@ -1080,8 +1087,9 @@ async def _arun_calls(run: _Run) -> AsyncIterator:
 # %% ../../nbs/core/fc.ipynb #0cc7680e
 def _is_openai(client) -> bool:
     "Is `client` one of the `openai` package, with its own `create`?"
-    openai = sys.modules.get("openai")
-    if openai is None or not isinstance(client, (openai.OpenAI, openai.AsyncOpenAI)): return False
+    openai = sys.modules.get("openai")  # which another thread may be importing right now
+    kinds = tuple(kind for name in ("OpenAI", "AsyncOpenAI") if (kind := getattr(openai, name, None)))
+    if not isinstance(client, kinds): return False
     completions = client.chat.completions
     create = getattr(type(completions), "create", None)
     return "create" not in vars(completions) and isinstance(create, FunctionType) and create.__code__.co_filename.startswith(os.path.dirname(openai.__file__))
@@ -1285,7 +1293,7 @@ async def _aevents(messages, tools, client, model, policy, budget, allowance, ma
 # %% ../../nbs/core/fc.ipynb #09b1e800
 def complete(
     messages: list,                    # The conversation; what is said is appended to it
-    tools: list = [],                  # Tools that the model may call; a change during the turn counts from the next request
+    tools: list = [],                  # Tools or plain functions that the model may call; a change during the turn counts from the next request
     *,
     client=None,                       # Anything with `chat.completions.create`; see `default_client`
     model: str | None = None,          # Name of the model
@@ -1304,7 +1312,7 @@ def complete(
 # %% ../../nbs/core/fc.ipynb #226645f4
 def stream(
     messages: list,                    # The conversation; what is said is appended to it
-    tools: list = [],                  # Tools that the model may call
+    tools: list = [],                  # Tools or plain functions that the model may call
     *,
     client=None,                       # Anything with `chat.completions.create`
     model: str | None = None,          # Name of the model
@@ -1319,7 +1327,7 @@ def stream(
 # %% ../../nbs/core/fc.ipynb #5e1b2997
 async def acomplete(
     messages: list,                    # The conversation; what is said is appended to it
-    tools: list = [],                  # Tools that the model may call; `async def` ones run in this event loop
+    tools: list = [],                  # Tools or plain functions that the model may call; `async def` ones run in this event loop
     *,
     client=None,                       # A synchronous or an asynchronous client
     model: str | None = None,          # Name of the model
@@ -1339,7 +1347,7 @@ async def acomplete(
 
 def astream(
     messages: list,                    # The conversation; what is said is appended to it
-    tools: list = [],                  # Tools that the model may call
+    tools: list = [],                  # Tools or plain functions that the model may call
     *,
     client=None,                       # A synchronous or an asynchronous client
     model: str | None = None,          # Name of the model

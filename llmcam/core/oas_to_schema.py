@@ -134,7 +134,8 @@ def _read_bytes(location):
         reply = fetch(location, timeout=30)
         if reply.status >= 400: raise SpecError(f"{location} answered {reply.status}. Check the address of the OpenAPI document.")
         return reply.content
-    try: return (confine(location) if current_policy() else Path(location).expanduser()).read_bytes()
+    try:
+        with open(confine(location) if current_policy() else os.path.expanduser(location), "rb") as file: return file.read()
     except OSError as e:
         if isinstance(e, PolicyError): raise
         raise SpecError(f"{location} cannot be read: {e}. Give a path or an address that starts with http.") from e

@@ -142,12 +142,13 @@ def trust() -> ToolPolicy:  # The policy that is the default from now on
 
 # %% ../../nbs/core/policy.ipynb #e4f55eac
 def _host_names(url):
-    "The ways that a policy may name the host of `url`: host, host:port, the whole address."
+    "The ways that a policy may name the host of `url`: host, host:port, either after the scheme, the whole address."
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     port = parts.port or {"https": 443, "http": 80, "rtsp": 554, "rtsps": 322}.get(parts.scheme)
     shown = f"[{host}]" if ":" in host else host
-    return {host, shown, f"{shown}:{port}", url} - {""}
+    places = {host, shown, f"{shown}:{port}"} - {""}
+    return {*places, url, *(f"{parts.scheme}://{place}" for place in places)} - {""}
 
 def trusts_url(
     policy: ToolPolicy,  # Whose `trusted` to look in

@@ -261,7 +261,7 @@ def _signed(self: Webhook, note, body):
 def _post(self: Webhook, note):
     body = json.dumps(note.record(), ensure_ascii=False).encode()
     headers = {"Content-Type": "application/json", **self.headers, **self._signed(note, body)}
-    reply = fetch(self.url, "POST", data=body, headers=headers, timeout=self.timeout, max_bytes=2**20)
+    reply = fetch(self.url, "POST", data=body, headers=headers, timeout=self.timeout, max_bytes=2**20, same_host=True)
     after = reply.headers.get("retry-after") or ""
     if reply.status >= 400 and after.isdecimal(): self._hold = min(float(after), 3600.0)
     reply.raise_for_status()

@@ -21,7 +21,7 @@ from threading import RLock
 from uuid import uuid4
 
 from ..core.fn_to_schema import Tool, bind_arguments, function_schema
-from ..core.oas_to_schema import api_schema, generate_request, load_oas
+from ..core.oas_to_schema import SpecError, api_schema, generate_request, load_oas
 from ..core.policy import PolicyError, current_policy, gate, tool_level
 
 # %% ../../nbs/utils/store.ipynb #37d911b9
@@ -120,14 +120,14 @@ def add_api_tools(
     tools: list,                  # Tools to add to, changed in place
     service_name: str,            # Short name for the service, used to remove its tools again
     base_url: str,                # Address that the paths of the document start from
-    oas_url: str = None,          # Address or path of the OpenAPI document; `{base_url}/swagger/openapi.json` by default
+    oas_url: str = None,          # Address or path of the OpenAPI document; by default `{base_url}/swagger/openapi.json`, else `{base_url}/openapi.json`
     oas_destination: str = None,  # File to keep a copy of the document in
     only: str = None,             # Words: keep the operations that mention at least one of them
 ) -> str:                         # What was added, or why not
     "Add the operations of a REST API as tools, from its OpenAPI document. Use it when the user names an API that no present tool covers."
-    source = {"base_url": base_url, "oas_url": oas_url or f"{base_url.rstrip('/')}/swagger/openapi.json",
-              "oas_destination": oas_destination, "service": service_name, "only": only, "trusted": current_policy() is None}
-    new = _operations(source)
+    source = {"base_url": base_url, "oas_url": oas_url, "oas_destination": oas_destination, "service": service_name, "only": only,
+              "trusted": current_policy() is None}
+    new = _operations(source) if oas_url else _usual_operations(source)
     with _changing:
         others = sum(_service(tool) != service_name and "activation" not in _metadata(tool) for tool in tools)
         if len(new) <= _most() - others: return _added(service_name, _install(tools, service_name, new))
@@ -139,6 +139,17 @@ def _operations(source):
     "The operations of a service as tools."
     new = api_schema(source["base_url"], load_oas(source["oas_url"], source["oas_destination"]), service_name=source["service"])
     return [tool for tool in new if _mentions(tool, source["only"])] if source["only"] else new
+
+_USUAL = ("swagger/openapi.json", "openapi.json")  # where services keep their document
+
+def _usual_operations(source):
+    "The operations of a service that nobody gave a document for; `source` learns where it was."
+    for place in _USUAL:
+        source["oas_url"] = f"{source['base_url'].rstrip('/')}/{place}"
+        try: return _operations(source)
+        except SpecError as e:
+            if " answered 404" not in str(e): raise
+    raise SpecError(f"{source['base_url']} has no OpenAPI document at {' or '.join(_USUAL)}. Say where it is with `oas_url=`, an address or a file.")
 
 # %% ../../nbs/utils/store.ipynb #eec10525
 def _allowed(dotted, policy):

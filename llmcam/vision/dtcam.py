@@ -77,9 +77,11 @@ def _write_cache(kind, url, **content):
 
 # %% ../../nbs/vision/dtcam.ipynb #491a427e
 def _brief(feature):
-    "What we keep of a station in the list."
-    found = feature["properties"]
-    return AttrDict(id=found["id"], name=found["name"], presets=[p["id"] for p in found.get("presets", []) if p.get("inCollection", True)])
+    "What we keep of a station in the list; `None` if its entry cannot be read."
+    try:
+        found = feature["properties"]
+        return AttrDict(id=str(found["id"]), name=found.get("name") or str(found["id"]), presets=[p["id"] for p in found.get("presets") or [] if p.get("inCollection", True)])
+    except (KeyError, TypeError, AttributeError): return None
 
 # %% ../../nbs/vision/dtcam.ipynb #15583e9c
 def _listing(url, max_age=3600):
@@ -97,8 +99,10 @@ def _listing(url, max_age=3600):
 
 # %% ../../nbs/vision/dtcam.ipynb #124c64f8
 def _features(reply, url):
-    try: return [_brief(feature) for feature in reply.json()["features"]]
+    try: found = [station for station in map(_brief, reply.json()["features"]) if station]
     except (ValueError, KeyError, TypeError) as e: raise AnswerError(f"{url} is no list of weather cameras: {e!r}") from e
+    if not found: raise AnswerError(f"{url} is no list of weather cameras: it has no station that can be read.")
+    return found
 
 # %% ../../nbs/vision/dtcam.ipynb #212850b4
 def _plain(text):
@@ -130,10 +134,10 @@ def stations(
 def _views(document, base):
     "The presets in the document of a station."
     found = document["properties"]
-    place = found.get("names", {}).get("fi") or found.get("name") or found["id"]
+    place = (found.get("names") or {}).get("fi") or found.get("name") or found["id"]
     return [AttrDict(id=p["id"], name=p.get("presentationName") or p["id"], place=place, municipality=found.get("municipality") or "",
                      province=found.get("province") or "", station=found["id"], url=p.get("imageUrl") or f"{_IMAGES}/{p['id']}.jpg", base=base)
-            for p in found.get("presets", []) if p.get("inCollection", True)]
+            for p in found.get("presets") or [] if p.get("inCollection", True)]
 
 # %% ../../nbs/vision/dtcam.ipynb #a8f4b006
 def _station_views(id, base, timeout=10.0):

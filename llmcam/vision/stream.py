@@ -298,6 +298,7 @@ def _bound_memory(most=4 * 2**30):
 def _stream(job, out):
     "Read the source of `job` and send its frames."
     def give_up(e): _send_error(out, e); os._exit(0)
+    with suppress(OSError, AttributeError): os.nice(5)  # whoever asks for the latest frame goes before those who make the next ones
     queue = _Queue(_open(job, give_up))
     Thread(target=_listen, args=(queue,), daemon=True).start()
     Thread(target=queue.fill, daemon=True).start()

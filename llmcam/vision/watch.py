@@ -29,7 +29,7 @@ from ..core.policy import confine, current_policy, data_dir, gate, get_policy, t
 from ..utils.file_manager import safe_name
 from ..utils.notification import Notification
 from ..utils.scheduler import Pause, Scheduler, default_scheduler
-from .camera import CameraError, Frame, _from_name, _kind_name, _stamped, open_camera
+from .camera import CameraError, Frame, _kind_name, _provenance, _stamped, open_camera
 from .stream import _public, recorded_frames
 from .gpt4v import ask_image
 from .yolo import DetectorError, LineCounter, Tracker, detect
@@ -630,8 +630,11 @@ class Watches:
         limit: int = 16,               # Watches that may run or be paused at the same time
         *,
         on_change: Callable = None,    # Called with a watch whenever it should be written down
+        every: float = None,           # Seconds between two looks of a watch that a model starts without saying so
         **options,                     # More for `Watch`: scheduler, observations, policy, client, model, keep
-    ): self.notify, self.limit, self.on_change, self.options, self._watches, self._lock = notify, limit, on_change, options, OrderedDict(), RLock()
+    ):
+        self.notify, self.limit, self.on_change, self.options = notify, limit, on_change, options
+        self.every, self._watches, self._lock = every, OrderedDict(), RLock()
 
     def __len__(self): return len(self._watches)
     def __bool__(self): return True
@@ -725,9 +728,10 @@ class Backtest:
     def __str__(self):
         if not self.times: return "There were no frames to look at."
         first, last = self.times[0], self.times[-1]
-        head = (f"{_amount(len(self.times), 'frame')} from {first:%Y-%m-%d %H:%M:%S} to {last:%H:%M:%S} UTC showed {min(self.counts)} to {max(self.counts)} "
+        one_day = first.date() == last.date()
+        head = (f"{_amount(len(self.times), 'frame')} from {first:%Y-%m-%d %H:%M:%S} to {last:{'%H:%M:%S' if one_day else '%Y-%m-%d %H:%M:%S'}} UTC showed {min(self.counts)} to {max(self.counts)} "
                 f"{_plural(self.rule.object)}. {self.rule.claim().capitalize()}: it would have fired {_times(len(self.fired))}")
-        said = [f"- {words}" for words in list(self.fired.values())[:_SHOWN]]
+        said = [f"- {words}" if one_day else f"- {self.times[i]:%Y-%m-%d}: {words}" for i, words in list(self.fired.items())[:_SHOWN]]
         more = [f"- and {len(self.fired) - _SHOWN} more"] if len(self.fired) > _SHOWN else []
         return "\n".join([head + (":" if said else "."), *said, *more])
 
@@ -797,10 +801,14 @@ def _thinned(frames, every):
 # %% ../../nbs/vision/watch.ipynb #9b5792b5
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
+def _taken(path):
+    "When a picture was taken: as its beginning tells, or else its name."
+    with path.open("rb") as file: return _provenance(path, file.read(2**16))[0], path.name
+
 def _loaded(path):
     "The frames of a folder, oldest first. Each is read when its turn comes, so only names and times are in memory."
     files = [path] if path.is_file() else [p for p in path.iterdir() if p.suffix.lower() in _PICTURES and not p.is_symlink()]
-    for file in sorted(files, key=_from_name):
+    for file in sorted(files, key=_taken):
         with suppress(CameraError): yield Frame.load(file)
 
 def _filmed(path, every):
@@ -862,6 +870,7 @@ def start_watch(
 ) -> str:                # Id of the watch, and what is seen now
     "Watch a camera in the background and notify the user when the number of objects meets a condition. Needs no model while it runs. Use it whenever the user wants to be told about things that can be counted."
     options = {name: value for name, value in locals().items() if name != "watches"}
+    if every is None and watches.every and condition != "crosses": options["every"] = max(0.2, watches.every)
     rule = Rule(**options)
     seen = watches.preview(rule)
     watch = watches.start(rule)

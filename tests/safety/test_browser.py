@@ -96,16 +96,18 @@ def test_weak_the_same_texts_as_they_are(tab):
     "Without our fences most of them work."
     with serving(ScriptedModel(), tools=[]) as (url, manager):
         page, bad = tab(url)
-        worked, texts = 0, sample(HOSTILE, 8)
+        worked, texts = 0, sample([text for text in HOSTILE if not text.startswith(("[", "<a "))], 8)  # links wait for a click
         for text in texts:
             plain = page.context.new_page()
             asked = []
             plain.on("request", lambda request: asked.append(request.url))
             from markdown_it import MarkdownIt
             plain.set_content("<!doctype html><title>x</title>" + MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
-            plain.wait_for_timeout(60)
-            try: hit = plain.evaluate("window.hit ?? null")
-            except Exception: hit = "navigated"
+            for _ in range(20):
+                plain.wait_for_timeout(25)
+                try: hit = plain.evaluate("window.hit ?? null")
+                except Exception: hit = "navigated"
+                if hit or asked: break
             worked += bool(hit or asked)
             plain.close()
         assert worked >= len(texts) / 2

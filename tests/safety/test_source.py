@@ -45,7 +45,7 @@ RULES = {  # name: (what is looked for, modules that may, snippets that it catch
     "raw HTTP": (is_http, {"core/net", "vision/stream", "vision/yolo"},  # the proxy before FFmpeg, and a look whether the weights' host can be reached
         ["import requests", "from httpx2 import Client", "from urllib.request import urlopen", "import http.client", "socket.create_connection(('h', 80))"]),
     "video": (lambda node: calls(node, "VideoCapture"), {"vision/stream", "vision/watch"}, ["cv2.VideoCapture('rtsp://h/x')", "from cv2 import VideoCapture\nVideoCapture(0)"]),
-    "imports by name": (lambda node: calls(node, "import_module", "__import__", "run_module", "run_path", "spec_from_file_location"), {"core/fc", "utils/store", "vision/camera"},
+    "imports by name": (lambda node: calls(node, "import_module", "__import__", "run_module", "run_path", "spec_from_file_location"), {"core/fc", "utils/store", "vision/camera", "__init__"},  # which has a table of names
         ["importlib.import_module(name)", "__import__(name)", "runpy.run_path(name)"]),
     "programs": (lambda node: bool(imports(node) & {"subprocess", "pty", "pexpect"}) or calls(node, "os.system", "os.popen", "create_subprocess_exec", "create_subprocess_shell", "posix_spawn"),
         {"utils/bash_command", "vision/stream", "vision/yolo"}, ["import subprocess", "os.system(command)", "asyncio.create_subprocess_shell(command)"]),

@@ -45,7 +45,7 @@
     } else if (item.place === "log") {
       log.insertBefore(fresh, $("#busy"));
     }
-    if (item.kind === "user") following = true;
+    if (item.kind === "user") { following = true; touched = -1e9; }  // who speaks is at the end; the click before it was no scrolling
     if (following && item.place === "log") toEnd();
     if ((item.kind === "noti" || item.kind === "ask") && !old) announce(fresh);
     if (item.kind === "ask") { fresh.since = performance.now(); if (!old) fromTheTop(fresh); }
