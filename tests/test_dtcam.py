@@ -159,3 +159,12 @@ def test_a_broken_entry_loses_only_itself():
         assert [(p.id, p.place, p.name) for p in address_book(base)] == [("C0000401", "vt6_Imatra", "C0000401")]
         entries[:] = [{}]
         with pytest.raises(AnswerError, match="no list of weather cameras"): address_book(base, update=True)
+
+
+def test_digitraffic_stays_open_after_strangers_text():
+    from llmcam.core.policy import ToolPolicy, current_policy, gate
+    from llmcam.vision.dtcam import _as_configured
+    with gate(ToolPolicy(hosts=())):
+        with _as_configured("https://weathercam.digitraffic.fi/C0150200.jpg"): assert current_policy().hosts is None
+        for url in ("https://evil.example/C1.jpg", "https://digitraffic.fi.evil.example/x", "https://evildigitraffic.fi/x"):
+            with _as_configured(url): assert current_policy().hosts == ()

@@ -11,7 +11,8 @@ from llmcam.core.fc import Final, TextDelta, ToolStarted, complete, form_msg, fo
 from llmcam.core.fn_to_schema import Tool, function_schema, public_tool
 from llmcam.core.offline import OfflineModel, ScriptedModel, classes_of
 from llmcam.core.offline_server import Fault, OfflineServer, RequestError, check_messages, check_request
-from llmcam.vision.yolo import DetectorError
+from llmcam.vision.plotting import plot_object
+from llmcam.vision.yolo import DetectorError, detect_objects
 
 WATCH = "3f9a12bc77aa"
 STREAM = "3f2b8c1e-1111-4222-8333-123456789abc"
@@ -117,7 +118,7 @@ REQUESTS = [  # (turns, system message, calls of the last turn, text in its answ
     (["Watch the harbour and tell me when there are more than 3 cars", "Stop the notifications"], None, ["stop_notification"], STREAM),
     (["Watch the harbour and tell me when there are more than 3 cars", "Thanks, you can stop watching now."], None, ["stop_notification"], STREAM),
     ([f"Cancel the notification stream {STREAM}"], None, ["stop_notification"], STREAM),
-    (["Stop the notifications"], None, [], "noti_id"),
+    (["Stop the notifications"], None, [], "No watch"),
     (["Download https://example.com/pics/ferry.jpg"], None, ["download_file"], "ferry.jpg"),
     (["Please fetch 'https://example.com/a.jpg' and count the cars in it"], None, ["download_file", "detect_objects"], "7 cars"),
     (["Add the API at http://127.0.0.1:8000 as petstore"], None, ["add_api_tools"], '"service_name": "petstore"'),
@@ -260,6 +261,23 @@ def test_two_things_that_must_hold_together_are_not_understood(all_tools):
     ("Resume the watch", "resume_watch"), ("Stop all watches", "stop_watch")])
 def test_watches_are_managed(request_text, name, all_tools):
     assert talk(["Tell me when there are more than 5 cars", request_text], all_tools, HARBOUR)[:2] == ([name], [{"id": WATCH}])
+
+@pytest.mark.parametrize("request_text", ["Stop the watch", "Stop watching.", "Stop the watch."])
+def test_with_no_watch_running_there_is_none_to_stop(request_text, all_tools):
+    called, _, answer = talk([request_text], all_tools)
+    assert not called and "No watch" in answer and "noti_id" not in answer
+
+def test_until_i_say_stop_is_no_stop(all_tools):
+    assert talk(["Watch sample:harbour for boats until I say stop"], all_tools)[0] == ["start_watch"]
+
+@pytest.mark.parametrize("condition", ["there are more than 3 cars in the parking zone of sample:harbour", "the parking lot of sample:harbour is full",
+    "a boat is near the pier on sample:harbour"])
+def test_a_condition_that_is_not_understood_starts_no_watch(condition, all_tools):
+    called, _, answer = talk([f"Tell me when {condition}"], all_tools)
+    assert not called and "I don't understand" in answer
+
+def test_a_camera_may_be_called_as_a_place_is(all_tools):
+    assert talk(["Tell me when there are more than 3 boats at the pier"], all_tools, "The camera is rtsp:pier.")[0] == ["start_watch"]
 
 def test_watches_are_listed_and_streams_are_still_stopped(all_tools):
     assert talk(["Which watches are running?"], all_tools)[0] == ["list_watches"]
@@ -667,6 +685,71 @@ def test_a_stream_that_is_cut():
             for chunk in client.chat.completions.create(model="m", messages=[USER], stream=True): seen.append(chunk)
         assert seen and seen[-1].choices[0].finish_reason is None
 
+
+def pictures(folder, n):
+    folder.mkdir(parents=True)
+    for i in range(n): (folder / f"p{i:03}.jpg").touch()
+    (folder / "notes.txt").touch(); (folder / "detection_p000.jpg").touch()
+
+def asked(text, function, earlier="sample:harbour", **options):
+    "The arguments of the calls that a request makes, and the answer."
+    seen = []
+    def run(**arguments):
+        seen.append(arguments)
+        given = arguments.get("image_path")
+        return json.dumps({p: {"car": 2} for p in given} if isinstance(given, list) else {"path": "data/plot_car.png"} if "images" in arguments else {"car": 2})
+    tool = Tool(copy.deepcopy(public_tool(function_schema(function))), func=run)
+    msgs = form_msgs([("user", f"How many cars are on {earlier}?"), ("assistant", "I count 7 cars."), ("user", text)])
+    complete(msgs, [tool], client=OfflineModel(**options))
+    return seen, msgs[-1]["content"]
+
+@pytest.mark.parametrize("where", ["gate", "gate/", "the folder gate", "'gate'", "gate/*.jpg", "cams/gate", "'my gate'"])
+def test_a_folder_means_all_of_its_pictures(where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("gate", "cams/gate", "my gate"): pictures(tmp_path / name, 6)
+    (call,), answer = asked(f"How many cars are in the pictures in {where}?", detect_objects)
+    folder = where.removeprefix("the folder ").strip("'").removesuffix("*.jpg").rstrip("/")
+    assert call["image_path"] == [f"{folder}/p00{i}.jpg" for i in range(6)] and "In all 12 cars." in answer
+    (call,), answer = asked(f"plot the cars in {where}", plot_object)
+    assert len(call["images"]) == 6
+
+def test_no_more_than_sixty_pictures_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "gate", 70)
+    (call,), answer = asked("How many cars are in the pictures in gate/?", detect_objects)
+    assert len(call["image_path"]) == 60 and "In all 120 cars." in answer and "first 60 of 70" in answer
+
+@pytest.mark.parametrize("text", ["How many cars are in 'nowhere/here'?", "How many cars are in nowhere/?", "How many cars are in nowhere/*.jpg?", "How many cars are in b/c.jpg?"])
+def test_what_is_named_is_never_an_earlier_camera(text, all_tools):
+    msgs = form_msgs([("user", "How many cars are on sample:harbour?"), ("assistant", "I count 7 cars."), ("user", text)])
+    complete(msgs, all_tools, client=OfflineModel())
+    assert not any("harbour" in call["function"]["arguments"] for m in msgs for call in m.get("tool_calls") or [])
+
+def test_folders_elsewhere_are_not_looked_into(tmp_path, monkeypatch):
+    pictures(tmp_path / "gate", 6)
+    (tmp_path / "here").mkdir(); monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "gate")
+    for where in (f"{tmp_path}/gate/", "../gate/", "link/"):
+        calls, answer = asked(f"How many cars are in the pictures in {where}?", detect_objects)
+        assert "p000" not in str(calls) + answer
+    monkeypatch.chdir(tmp_path)
+    assert "p000" not in str(asked("How many cars are in the pictures in gate/?", detect_objects, folders=False))
+
+def test_free_is_no_thing():
+    def count_free(place: str) -> int:
+        "Count the places that are free."
+        return 17
+    msgs = form_msgs([("user", "How many free places are at Porvoo?")])
+    complete(msgs, [function_schema(count_free)], client=OfflineModel())
+    assert "frees" not in msgs[-1]["content"] and "17" in msgs[-1]["content"]
+
+def test_a_place_is_passed_on():
+    def high_water(place: str) -> str:
+        "Tell when the water is high at a place."
+        return f"High water at {place}: 14:20"
+    msgs = form_msgs([("user", "When is the water high at Porvoo?")])
+    complete(msgs, [function_schema(high_water)], client=OfflineModel())
+    assert "High water at Porvoo: 14:20" in msgs[-1]["content"]
 
 def test_results_with_parts_are_told_in_words():
     def compare_detectors(images: list[str]) -> dict:

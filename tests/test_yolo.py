@@ -570,3 +570,12 @@ def test_onnx_counts_are_ultralytics_own_on_real_frames(plain, monkeypatch):
     if detector.twin.off: pytest.skip(detector.twin.off)
     assert [Counter(f.names) for f in yolo.detect_all(FRAMES, weights=COCO)] == [plain_counts(plain, p) for p in FRAMES]
     assert detector.engine == "onnxruntime"
+
+
+def test_the_sample_keeps_its_own_detector(tmp_path, monkeypatch):
+    "LLMCAM_YOLO is for real cameras: weights that were never shown the drawn harbour would count nonsense there."
+    from llmcam.vision.camera import Camera
+    monkeypatch.setenv("LLMCAM_YOLO", str(tmp_path / "mine.pt"))
+    with Camera("sample:harbour?t=20") as camera: frame = camera.frame()
+    assert detect(frame).counts["car"] >= 4
+    with pytest.raises(DetectorError): detect(frame.image)

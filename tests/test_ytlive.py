@@ -221,3 +221,12 @@ def test_what_is_no_rgb_picture_is_an_error(image):
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (7, 3)])
 def test_the_smallest_pictures_have_no_clock(size):
     with pytest.raises(CameraError, match="No clock"): meta(np.zeros((*size, 3), np.uint8))
+
+
+def test_youtube_stays_open_after_strangers_text():
+    "YouTube is one fixed service, to which nothing can be carried off: the rule about hosts is for addresses that a model makes up."
+    from llmcam.core.policy import ToolPolicy, current_policy, gate
+    from llmcam.vision.ytlive import _naming
+    with gate(ToolPolicy(hosts=("pier.example",))):
+        with _naming("youtube:LMZQ7eFhm58", "https://www.youtube.com/watch?v=LMZQ7eFhm58"): assert current_policy().hosts is None
+        with _naming("youtube:https://evil.example/x", "https://evil.example/x"): assert current_policy().hosts == ("pier.example",)

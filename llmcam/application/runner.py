@@ -35,12 +35,13 @@ def pick_engine(
     openai_key: str | None = None,    # Key for OpenAI; `$OPENAI_API_KEY` if `None`
     model: str | None = None,         # Name of the model; `$LLMCAM_MODEL` if `None`
     weights: str | None = None,       # Weights for the detector that the offline rules look through
+    folders: bool = True,             # May the offline rules look into the folders that a question names? Not for visitors of a page
 ) -> Engine:                          # Ready to use; `ModelError` if there is no key and no server
     "Choose what answers."
     if offline or (not model and os.environ.get("LLMCAM_MODEL") == "offline") or model == "offline":
         from llmcam.core.offline import OfflineModel
         from llmcam.vision.gpt4v import detector_eyes
-        return Engine(OfflineModel(eyes=detector_eyes(weights)), "offline", OFFLINE)
+        return Engine(OfflineModel(eyes=detector_eyes(weights), folders=folders), "offline", OFFLINE)
     client, name = _with_key(openai_key, model) if openai_key else default_client(model)
     return Engine(client, name, name or "OpenAI")
 
@@ -169,7 +170,7 @@ def run_llmcam(
     door = Login() if login or os.environ.get("LLMCAM_TOKEN") else None
     check_host(host, door)
     if data_path: os.environ["LLMCAM_DATA"] = str(Path(data_path).expanduser().resolve())
-    engine = pick_engine(demo, openai_key, model)
+    engine = pick_engine(demo, openai_key, model, folders=False)
     cameras = tuple(cameras) or (("sample:harbour",) if demo else ())
     store = {"store": os.environ["LLMCAM_DB"]} if os.environ.get("LLMCAM_DB") else {}
     with SessionManager(client=engine.client, model=engine.model, policy=ToolPolicy.web(trusted=cameras), **store) as manager:

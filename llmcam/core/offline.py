@@ -6,7 +6,7 @@
 __all__ = ['classes_of', 'OfflineModel', 'ScriptedModel']
 
 # %% ../../nbs/core/offline.ipynb #a09b39dc
-import base64, hashlib, json, re
+import base64, glob, hashlib, json, os, re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -27,7 +27,8 @@ _THINGS = (  # (kind, pattern), tried in this order at each place
     ("email", r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b"),
     ("url", r"https?://[^\s<>\"'`]+[^\s<>\"'`.,;:!?)\]]"),
     ("id", r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b|\b[0-9a-f]{12}\b"),
-    ("path", rf"(?<![\w/])(?:[A-Za-z]:\\|~?/|\.{{1,2}}/)?[\w.\-/\\]*\w\.{_FILE}\b(?![/\w])|(?<![\w/.])(?:~|\.{{1,2}})?/[\w.\-/]*[\w/]"),
+    ("path", rf"(?<![\w/])(?:[A-Za-z]:\\|~?/|\.{{1,2}}/)?[\w.\-/\\]*\w\.{_FILE}\b(?![/\w])|(?<![\w/.])(?:~|\.{{1,2}})?/[\w.\-/]*[\w/]"
+        rf"|(?<![\w/:.])(?:[\w.\-]+/)+(?![\w/*])|(?<![\w/:.*])[\w.\-/]*\*[\w.\-*/]*(?:\.{_PICTURE}\b|(?<=/\*))"),
     ("uri", r"\b[a-z][a-z0-9+]{2,}:(?![\s<])[^\s,;\"'`<>]*[\w/=]"),
     ("date", r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?\b"),
     ("dotted", r"\b[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\b"),
@@ -50,6 +51,7 @@ def _thing(match) -> _Thing:
     inside = _THING.fullmatch(text[1:-1])
     if inside: kind = inside.lastgroup if inside.lastgroup in ("url", "uri", "path", "id", "dotted") else "quote"
     elif re.search(rf"\.{_FILE}$", text[1:-1]) and " -" not in text: kind = "path"
+    elif text[-2] == "/" or re.fullmatch(r"[\w.\-]+(?:/[\w.\-*]+)+", text[1:-1]): kind = "path"
     return _Thing(kind, text[1:-1], text)
 
 def _things(text: str) -> list: return [_thing(m) for m in _THING.finditer(text)]
@@ -101,6 +103,7 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\b(?:captured|saved|recorded|taken|detected|existing) (?=\w*\s?(?:image|picture|frame|photo)s?\b)", " "),
     (r"\bhow (?:many\b|much (?=traffic))|\bcompare\b|\b(?:is|was) (?:that|it|this) (?:more|fewer|less) than\b"
         r"|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
+    (r",?\s*\b(?:until|till|unless) (?:i|we) (?:say|tell|ask|want)\b(?: (?:you|to|it|so))*(?: (?:stop|halt|⟦\d+⟧))?", " "),
     (r"\blet me know\b|\bkeep (?:me|us) (?:posted|informed|updated)\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
     (r"\b(?:(?:what|which) (?:time|day|date|place)|where) (?:is|was|does|did|do)\b|\bday or night\b|\b(?:is it|how(?: i|')s the) (?=dark|light|sunny|raining|snowing|windy|weather)", r" describe \g<0> "),
     (r"\b(?:get|make|take) an? (?:fresh |new )?(?=picture|photo|image|snapshot|shot|frame)", " capture "),
@@ -206,9 +209,9 @@ _SAME = {word: name for name, words in _ALSO.items() for word in words.split()}
 _GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
 _AMOUNT = rf"(?:\d+|{'|'.join(_SPELLED)}|an?)"
 _NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:if|when(?:ever)?|once|as soon as) (?:there (?:is|are) )?(?:an?|any|no)"
-    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
+    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?(?:(?:free|empty|available) )?([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
 _AFTER_NOUN = re.compile(r"\W*(?:$|[.?!;:/]|(?:,|and|or|is|are|was|were|in|on|at|from|of|there|do|does|did|can|you)\b)")
-_NOT_OBJECTS = set("kind type sort object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every".split())
+_NOT_OBJECTS = set("kind type sort object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every free empty available left".split())
 
 def _objects(text: str) -> list:
     "The things that `text` wants counted, as class names, in order."
@@ -282,8 +285,9 @@ def _made(messages: list) -> list:
 # %% ../../nbs/core/offline.ipynb #370dd68d
 class _Talk:
     "A conversation, read."
-    def __init__(self, messages: list, tools: list):
-        self.messages, self.tools = messages, tools
+    def __init__(self, messages: list, tools: list, folders: bool = False):
+        if folders: messages = [_with_folders(m) for m in messages]
+        self.messages, self.tools, self.folders, self.notes = messages, tools, folders, []
         asked = [i for i, m in enumerate(messages) if _get(m, "role") == "user"]
         self.request = _said(messages[asked[-1]]) if asked else ""
         self.before = messages[:asked[-1]] if asked else messages
@@ -300,6 +304,24 @@ class _Talk:
         return [s for t in looking for s in _sources(_strings(t["function"]))]
 
     def results(self, name, args) -> list: return [m for m in self.turn if m.name == name and m.args == args]
+
+_FOLDER = re.compile(r"(?P<quoted>[\"'`])(?P<inside>[^\"'`]+)(?P=quoted)|(?<![\w/:.])(?P<path>(?:[\w.\-]+/)+[\w\-]+)(?![\w/*])"
+    r"|\b(?:in|from|folder|directory) (?P<word>[\w.\-]*[\w\-])(?![\w/:*])", re.I)
+
+def _with_folders(msg):
+    "A message of a person, with a slash after each folder that it names, so that none is taken for a word."
+    if _get(msg, "role") != "user" or not isinstance(_get(msg, "content"), str): return msg
+    def slash(found):
+        name = found["inside"] or found["path"] or found["word"]
+        return found[0].replace(name, f"{name}/") if not name.endswith("/") and _is_near(name) and os.path.isdir(name) else found[0]
+    return {"role": "user", "content": _FOLDER.sub(slash, _get(msg, "content"))}
+
+def _is_near(path: str) -> bool:
+    "Is `path` below the working directory, with links followed, and not hidden?"
+    parts, here = PurePath(path).parts, os.path.realpath(".")
+    if os.path.isabs(path) or any(part.startswith((".", "~")) for part in parts): return False
+    try: return PurePath(os.path.realpath(path.partition("*")[0] or ".")).is_relative_to(here)
+    except (ValueError, OSError): return False  # no name that a file can have
 
 def _name(tool) -> str: return tool["function"]["name"]
 def _params(tool) -> dict: return (tool["function"].get("parameters") or {}).get("properties") or {}
@@ -523,10 +545,23 @@ def _capture(talk: _Talk, sources: list) -> list:
     if not pictures: raise _Needs(missing=failed or "a picture")
     return pictures
 
+_MOST_PICTURES = 60  # of a folder
+
+def _pictures_at(talk: _Talk, source: str) -> list:
+    "The pictures that `source` names: itself, or those in the folder or the pattern that it is."
+    if "*" not in source and not source.endswith("/"): return [source] if _is_file(source) else []
+    if not talk.folders or not _is_near(source): return []
+    base = source.partition("*")[0]
+    asked = next((v for m in talk.turn for v in m.args.values() if isinstance(v, list) and v and all(str(p).startswith(base) for p in v)), None)
+    found = sorted(p for p in glob.iglob(source if "*" in source else f"{glob.escape(source)}*") if _IS_PICTURE.search(p) and _is_near(p))
+    found = [p for p in found if not re.match(r"detection_|.*plot", PurePath(p).name)]  # what tools drew
+    if len(found) > _MOST_PICTURES: talk.notes.append(f"These are the first {_MOST_PICTURES} of {len(found)} pictures in {source}.")
+    return asked or found[:_MOST_PICTURES]
+
 def _find_pictures(talk: _Talk, step: _Step) -> list:
     "The pictures that `step` is about."
-    named = [s for s in _sources(step.text) if _is_file(s)]
-    if named: return named
+    sources = _sources(step.text) or [s for s in _sources(talk.request) if s.endswith("/") or "*" in s]
+    if named := [p for s in sources for p in _pictures_at(talk, s)]: return named
     if own := _called(talk, step.text): return _capture(talk, own)
     if brought := _brought(talk.done, talk.tools): return brought
     back = _BACK.search(step.text) and not re.search(r"camera", step.text, re.I)
@@ -775,10 +810,12 @@ def _fill_object(form: _Form, schema: Mapping) -> tuple:
     for name in sorted(properties, key=lambda n: n not in required):
         values = [named[name]] if named.get(name) else _fill(form, name, properties[name], name in required)
         if not values and name in required and _kind(name, {}) == "camera": raise _Needs(missing=_WHICH)
-        if not values and name in required: raise _Needs(missing=_spoken(name, properties[name]) + ", which nothing here has given" * (_kind(name, {}) == "id"))
+        if not values and name in required: raise _Needs(missing=_spoken(name, properties[name]) + _NO_ID * (_kind(name, {}) == "id"))
         if values: args[name] = values[0]
         if len(values) > 1 and not several[0]: several = name, values
     return args, several
+
+_NO_ID = ", which nothing here has given"
 
 def _spoken(name: str, prop: Mapping) -> str:
     about = _plain(prop).get("description")
@@ -787,7 +824,15 @@ def _spoken(name: str, prop: Mapping) -> str:
 def _calls_for(tool, step: _Step, talk: _Talk) -> list:
     "The calls that do `step` with `tool`: one, or one for each camera, picture, place or object. May raise `_Needs`."
     args, (name, values) = _fill_object(_Form(talk, step, tool), tool["function"].get("parameters") or {})
+    if len(values) > _MANY and _takes_list(tool, name): return [_call(_name(tool), {**args, name: values})]
     return [_call(_name(tool), {**args, name: v}) for v in values] if name else [_call(_name(tool), args)]
+
+_MANY = 4  # more pictures than this go into one call, where the tool takes a list
+
+def _takes_list(tool, name: str) -> bool:
+    "Does parameter `name` take several pictures at once?"
+    prop = _params(tool).get(name) or {}
+    return _kind(name, prop, tool) == "image" and any(o.get("type") == "array" for o in prop.get("anyOf") or [])
 
 # %% ../../nbs/core/offline.ipynb #82c7fde2
 _CHANGING = {"remove", "update", "create", "run", "stop"}  # what nobody should do who was not asked to, and no other tool can stand in for
@@ -853,9 +898,17 @@ def _work_out(goals: list, talk: _Talk) -> tuple:
         calls = _narrowed(calls, talk)
         if pending := _pending(calls, talk): return pending, outcomes
         if not outcome.missing: outcome.made = [m for c in dict.fromkeys(calls) for m in talk.turn if _call(m.name, m.args) == c]
+        outcome.made = [part for m in outcome.made for part in _parts(m)]
         talk.done += outcome.made
         outcomes.append(outcome)
     return [], outcomes
+
+def _parts(made: _Made) -> list:
+    "A call about several pictures as one for each."
+    for name, value in made.args.items():
+        if isinstance(value, list) and isinstance(made.result, dict) and all(_IS_PICTURE.search(str(p)) and p in made.result for p in value):
+            return [_Made(made.name, {**made.args, name: p}, made.result[p]) for p in value]
+    return [made]
 
 def _refused(made: _Made) -> list:
     "The names in a list of arguments for which a call failed: its error quotes them."
@@ -948,16 +1001,19 @@ def _unseen(text: str) -> list:
     if what: told.append(f"I can't tell {_UNTOLD.get(what[0], 'whether it is ' + what[0])}.")
     return told + ["I can only look now."] * any(not (m["which"] or m["what"] or m["state"]) for m in found)
 
+_SHOWN = 10  # pictures that are told one by one
+
 def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
     "One sentence a picture with what was asked for, and the sum where several pictures were counted."
     nouns = _objects(outcome.step.text) or ([] if "object" in outcome.step.words else _objects(talk.request))
     good = [m for m in outcome.made if not m.error]
     lines = _unseen(outcome.step.text)
-    for made in good:
+    for made in good[:_SHOWN if nouns else None]:
         asked = next((v for v in made.args.values() if isinstance(v, list)), nouns)
         found = _seen(made.result, [n for n in nouns if n in asked])
         picture = _argument(made)
         lines.append(f"I count {found}{_in(_place_of(picture, talk))}." if picture else f"I count {found}.")
+    if len(good) > _SHOWN and nouns: lines.append(f"... and so on for {len(good) - _SHOWN} more pictures.")
     if len({_argument(m) for m in good}) > 1 and nouns and not _COMPARES.search(talk.request): lines.append("In all " + _listed([_amount(sum(_number_of(n, m.result) for m in good), n) for n in nouns]) + ".")
     return lines
 
@@ -1006,11 +1062,14 @@ def _say(outcome: _Outcome, talk: _Talk) -> list:
     failed = [m for m in talk.turn if m.error and m.error == outcome.missing]
     if failed: return [_say_failure(failed[0])]
     if outcome.missing.startswith("Which"): return [outcome.missing]
+    if outcome.missing.endswith(_NO_ID) and {"watch"} <= set(_words(_name(outcome.tool))) and _MANAGES & set(_words(_name(outcome.tool))):
+        return ["No watch that was started in this conversation is running."]
     if outcome.missing: return [f"For {_name(outcome.tool)} I still need {outcome.missing}. Please name it."]
     good = [m for m in outcome.made if not m.error]
     counted = good and all(_is_counts(m.result, outcome.tool) for m in good)
     told = _say_counts(outcome, talk) if counted else [_say_result(m, talk, outcome.step.text) for m in good]
-    return told + [_say_failure(m) for m in outcome.made if m.error]
+    failures = list(dict.fromkeys(_say_failure(m) for m in outcome.made if m.error))
+    return told + failures[:3] + [f"And {len(failures) - 3} more failed."] * (len(failures) > 3)
 
 def _say_failure(made: _Made) -> str:
     error = _sentence(_brief(made.error))
@@ -1050,7 +1109,7 @@ def _ranked(noun: str, places: list, few: bool) -> str:
     return f"{'Fewest' if few else 'Most'} {_plural(noun)}: {_listed([p for n, p in places if n == best])}."
 
 def _answer(outcomes: list, talk: _Talk) -> str:
-    told = [line for o in outcomes for line in _say(o, talk)] + _compared(outcomes, talk)
+    told = [line for o in outcomes for line in _say(o, talk)] + _compared(outcomes, talk) + talk.notes
     return "\n".join(dict.fromkeys(told)) if any("\n" in t for t in told) or len(told) > 3 else " ".join(dict.fromkeys(told))
 
 # %% ../../nbs/core/offline.ipynb #687ca295
@@ -1184,6 +1243,8 @@ def _rules(talk: _Talk) -> list:
     "The rules that the request asks for, any of which should be told; empty where it asks for something else."
     clause = re.split(rf"\b{_WHENEVER}\b", _EVERY.sub(" ", talk.request), 1, re.I)[-1]
     if any(_objects(part) for part in re.split(rf"\band\b(?! (?:also )?{_WHENEVER}\b)", clause)[1:]): raise _Needs(missing=_ONE_AT_A_TIME)
+    strange = _STRANGE.search(_placed_out(clause))
+    if strange and not _called(talk, strange[0]): raise _Needs(missing=f"a plain condition, such as more than 3 cars, for I don't understand \"{strange[0].strip()}\"")
     rules, before = [], None
     for part in _alternatives(clause):
         condition = _condition(part)
@@ -1193,6 +1254,16 @@ def _rules(talk: _Talk) -> list:
         if not ways: return []
         rules, before = [*rules, *({"object": noun, **way} for way in ways)], condition
     return rules
+
+_STRANGE = re.compile(  # parts of a condition that no rule has words for
+    r"\b(?:in|on|at|inside|within|near|around|behind|before|next to|close to|by) (?:the |an? |my |our )?(?:[\w-]+ ){0,2}?"
+    r"(?:zone|area|lane|lot|corner|region|section|side|half|spot|space|place|bay|pavement|sidewalk|crossing|crosswalk|entrance|exit|gate|door|pier|quay)s?\b"
+    r"|\b(?:is|are|gets?|becomes?|it's|looks?) (?:almost |nearly |too |very )?(?:full|busy|crowded|jammed|blocked|parked|red|open|closed|free|late|stuck)\b", re.I)
+
+def _placed_out(clause: str) -> str:
+    "`clause` without cameras and without the parts of a picture that a rule knows."
+    clause = _THING.sub(lambda m: " " if m.lastgroup in ("uri", "url", "path") else m[0], clause)
+    return re.sub(rf"(?:in|on|at) the {_ZONE}", " ", clause, flags=re.I)
 
 def _alternatives(clause: str) -> list:
     "The parts of `clause` between which there is an \"or\", each with a thing to look for."
@@ -1212,6 +1283,8 @@ def _starters(talk: _Talk) -> list:
 # %% ../../nbs/core/offline.ipynb #98c7a37e
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _PLACES = {"top": "upper", "bottom": "lower", "center": "centre", "middle": "centre"}
+
+_ZONE = r"(?:(?:left|right|upper|lower|top|bottom) half|(?:centre|center|middle))\b"
 
 def _rule_options(talk: _Talk) -> dict:
     "How often to look, where, and how often to tell, as far as the request says so."
@@ -1256,9 +1329,9 @@ def _see(talk: _Talk, pictures: list, eyes) -> str:
 _FOREIGN = re.compile(r"\b(?:wie ?viele?|gibt es|zeig|combien|y a-t-il|cu[aá]nt[oa]s|hay|quant[eiao]s?|hur många|finns det|kuinka|montako|onko|hoeveel)\b"
     r"|^[^a-z]*[\u0370-\u1fff\u3040-\ud7af]{2}", re.I)  # how many, is there; or other letters than Latin ones
 
-def _decide(messages: list, tools: list, eyes) -> tuple:
+def _decide(messages: list, tools: list, eyes, folders: bool = False) -> tuple:
     "What to say, or which calls to make."
-    talk = _Talk(messages, tools)
+    talk = _Talk(messages, tools, folders)
     last = next((m for m in reversed(messages) if _get(m, "role") == "user"), None)
     if last and (pictures := _pictures_sent(last)):
         text = _see(talk, pictures, eyes)
@@ -1329,12 +1402,13 @@ class OfflineModel(_Client):
     "Keyword rules behind the interface of `openai.OpenAI()`."
     def __init__(self,
         eyes: Callable | None = None, # Counts what is in the bytes of a picture: `{"car": 2}`
+        folders: bool = True,         # Look up the names of pictures in folders below the working directory? Not where strangers ask
     ):
         super().__init__()
-        self.eyes = eyes
+        self.eyes, self.folders = eyes, folders
 
     def reply(self, messages: list, tools: list) -> tuple:
-        text, calls = _decide(messages, tools, self.eyes)
+        text, calls = _decide(messages, tools, self.eyes, self.folders)
         return text, [{"name": c.name, "arguments": c.args} for c in calls]
 
 # %% ../../nbs/core/offline.ipynb #1cab88d6

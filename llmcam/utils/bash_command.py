@@ -180,6 +180,8 @@ _ENTER = ["/bin/sh", "-c", 'echo $$ >"$0" && exec "$@"']  # join the group, then
 def _capped(most):
     "The words to put before a command so that the kernel lets it have `most` processes; none where this user may make no such group."
     for place in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
+        for left in Path(place).glob("llmcam-*"):  # one that was still emptying when its command ended; one in use stays
+            with suppress(OSError): left.rmdir()
         group = Path(place, f"llmcam-{os.getpid()}-{token_hex(4)}")
         try:
             group.mkdir()

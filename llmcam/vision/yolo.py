@@ -531,8 +531,8 @@ def _checked(image):
 _BATCH = 4
 
 def _chosen(weights, source):
-    "The weights to use for a picture of the camera `source`."
-    return weights or os.environ.get("LLMCAM_YOLO") or ("sample" if source.startswith("sample:") else None)
+    "The weights to use for a picture of the camera `source`: no other detector knows the drawn harbour, so `LLMCAM_YOLO` is for real cameras."
+    return weights or ("sample" if source.startswith("sample:") else None)
 
 def _detections(found, image, detector):
     boxes = found.boxes.cpu().numpy()

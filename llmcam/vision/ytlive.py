@@ -13,6 +13,7 @@ import time
 import unicodedata
 from contextlib import nullcontext
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from pathlib import Path
@@ -147,9 +148,11 @@ def _watch_url(uri):
 
 # %% ../../nbs/vision/ytlive.ipynb #1642517c
 def _naming(uri, link):
-    "A block in which `link` is trusted, if a person named the camera `uri`, which stands for it, to the policy."
+    "A block in which `link` is trusted, if a person named the camera `uri`, which stands for it; YouTube itself stays open after strangers' text."
     policy = current_policy()
-    return nullcontext() if policy is None or uri not in policy.trusted else gate(trusting(policy, link))
+    if policy is None: return nullcontext()
+    if _is_youtube(link): policy = replace(policy, hosts=None)
+    return gate(trusting(policy, link) if uri in policy.trusted else policy)
 
 class YouTubeCamera(_StreamCamera):
     "A stream behind a link that `yt_dlp` understands."

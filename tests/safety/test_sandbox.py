@@ -2,8 +2,7 @@
 
 Each attack says STARTED, and ESCAPED if it gets out. Beside them stand the same attacks where there is no sandbox, or no watcher: there they work."""
 import os, pty, shutil, signal, socket, subprocess, sys, time
-from contextlib import nullcontext
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 from conftest import lacking
