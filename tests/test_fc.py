@@ -276,10 +276,12 @@ def test_interrupts_leave_a_valid_history():
 
 def test_a_real_ctrl_c():
     import signal
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever ran before in this process
     def hang(): signal.raise_signal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else signal.pthread_kill(threading.main_thread().ident, signal.SIGINT); stay.wait(10)
     stay, msgs = threading.Event(), user()
-    with pytest.raises(KeyboardInterrupt): complete(msgs, [function_schema(hang)], client=ScriptedModel([("hang", {})], "never"))
-    stay.set()
+    try:
+        with pytest.raises(KeyboardInterrupt): complete(msgs, [function_schema(hang)], client=ScriptedModel([("hang", {})], "never"))
+    finally: stay.set(); signal.signal(signal.SIGINT, before)
     check_messages(msgs)
 
 def test_leaving_a_stream_in_the_middle():

@@ -230,6 +230,7 @@ def _without_dir(text):
     for folder in (data_dir().resolve(), data_dir()): text = re.sub(rf"(?<![\w./\\-]){re.escape(f'{folder}{os.sep}')}", "", text)
     return text
 
+_HOW = r".*?in their own notebook\.(?: If it only looks.*?says so\.)?"  # how a programmer would allow it
 _PLAINLY = (  # what tools say to a model, and what it means to the person
     (r"Notification stream started with ID [0-9a-f-]{36}", "I am watching; I will tell you here"),
     (r"Notification stream stopped", "The watch has ended"),
@@ -237,8 +238,9 @@ _PLAINLY = (  # what tools say to a model, and what it means to the person
     (r"(?<!\S)(\S{1,400}) is at \S{1,400}, which is not on the public internet\.[^.]*ToolPolicy\(.*?\)+\.?", r"This page does not look into private networks, and \1 is in one."),
     (r"(?<!\S)(\S{1,400}) is a camera at this machine.*?ToolPolicy\(.*?\)+\.?", r"This page does not turn on the camera \1."),
     (r"('[^']{0,999}') is not in a module that a model may make tools of.*?ToolPolicy\(.*?\)+[^.]*\.", r"This page does not add \1 as a tool."),
-    (r"\b(\w{1,80}) can run programs, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", "This page runs no programs."),
-    (r"\b(\w{1,80}) changes something, and this conversation may not\..*?ToolPolicy\([^)]*\)[^.]*\.", r"\1 changes something, which is not allowed here."),
+    (rf"\b(\w{{1,80}}) can run programs, and this conversation may not\.{_HOW}", "This page runs no programs."),
+    (rf"\b(\w{{1,80}}) changes something, and this conversation may not\.{_HOW}", r"\1 changes something, which is not allowed here."),
+    (rf"\b(\w{{1,80}}) was not run: (strangers' text or a picture has come in), and then [^.]*\.{_HOW}", r"\1 was not run: \2, and nobody has allowed it."),
     (r"The person was asked and did not allow (\w+)", r"You did not allow \1"),
     (r"this conversation has read what strangers wrote, so only hosts that the user named are opened", "since strangers' text has come in, only addresses that you name yourself are opened"),
     (r"Watch [0-9a-f]{12} started: ", "I am watching: "),
