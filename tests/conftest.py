@@ -68,6 +68,16 @@ def program(*names):
 def chromium(): return program("chromium", "chromium-browser", "google-chrome")
 
 
+@pytest.fixture(scope="module")
+def browser(chromium):
+    "Chromium, driven by Playwright."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def ffmpeg(): return program("ffmpeg")
 

@@ -369,15 +369,6 @@ def test_the_module_has_an_app_and_makes_it_late():
 
 # -- in a browser
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def tab(browser):
     "Open the page in a browser of its own; fails at the end if a script broke or anything was asked of another host."

@@ -672,7 +672,6 @@ def test_what_taints_and_what_does_not():
 
 def test_a_record_does_not_hide_that_it_brings_strangers_in():
     from llmcam.utils import file_manager
-    if not getattr(file_manager.download_file, "tool_untrusted", False): pytest.skip("download_file does not say its level")
     assert fc._is_untrusted(record("download_file", metadata={"module": "llmcam.utils.file_manager"}))
 
 def test_the_hosts_messages_are_not_the_persons_words():

@@ -22,15 +22,6 @@ HOSTILE = [
 assert len(HOSTILE) == 32
 
 
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def tab(browser):
     "A page, and what it asked of other hosts or ran."
