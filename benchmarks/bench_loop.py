@@ -85,6 +85,11 @@ def agents_loop(port):
     agent = agents.Agent(name="a", model=model, tools=[agents.function_tool(add)] + [agents.function_tool(add, name_override=f"other_{i}") for i in range(14)])
     return lambda messages: agents.Runner.run_sync(agent, [m for m in messages if m["role"] == "user" or m["role"] == "assistant" and m["content"]])
 
+def posts(messages, tools, client):
+    "The same two requests by the client alone."
+    for more in ([], [form_msg("tool", "5", "c")]):
+        client.post("/chat/completions", cast_to=object, body={"model": "m", "messages": messages + more, "tools": tools})
+
 def wire(messages, tools, port):
     "The same two requests with nothing but a socket and JSON."
     from http.client import HTTPConnection
@@ -97,26 +102,29 @@ _wires: dict = {}
 
 # The tables
 
-def median(func, times, warm=3):
-    for _ in range(warm): func()
-    spent = []
+def medians(ways, times, warm=3):
+    "Median seconds of each of `ways`, measured in turns, so that what else the machine does meets them all alike."
+    for way in ways.values():
+        for _ in range(warm): way()
+    spent = {name: [] for name in ways}
     for _ in range(times):
-        begun = time.perf_counter(); func(); spent.append(time.perf_counter() - begun)
-    return statistics.median(spent)
+        for name, way in ways.items():
+            begun = time.perf_counter(); way(); spent[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(seconds) for name, seconds in spent.items()}
 
 def row(*cells): print("| " + " | ".join(cells) + " |")
 
 def gate_table(times):
-    row("one call through the gate", "1st of 100 tools", "100th of 100"); row("---", "---", "---")
     policy, tools = ToolPolicy(), tools_of(100)
-    def per_call(name, run):
-        call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"a": 2, "b": 3}'}}
-        def batch():
-            for _ in range(1000): run(call)
-        return f"{median(batch, times) * 1e3:.2f} µs"
-    row("llmcam: found, checked, allowed, run", *(per_call(name, lambda call: fn_exec(call, tools, policy)) for name in ("other_0", "add")))
     functions = {t["function"]["name"]: t.func for t in tools}
-    row("a dict of functions, nothing checked", *(per_call(name, lambda call: functions[call["function"]["name"]](**json.loads(call["function"]["arguments"]))) for name in ("other_0", "add")))
+    def bare(call): return functions[call["function"]["name"]](**json.loads(call["function"]["arguments"]))
+    ways = {"llmcam: found, checked, allowed, run": lambda call: fn_exec(call, tools, policy), "a dict of functions, nothing checked": bare}
+    def batch(way, name):
+        call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"a": 2, "b": 3}'}}
+        return lambda: [way(call) for _ in range(1000)]
+    spent = medians({(label, name): batch(way, name) for label, way in ways.items() for name in ("other_0", "add")}, times)
+    row("one call through the gate", "1st of 100 tools", "100th of 100"); row("---", "---", "---")
+    for label in ways: row(label, *(f"{spent[label, name] * 1e3:.2f} µs" for name in ("other_0", "add")))
     print()
 
 def loop_table(port, times):
@@ -124,14 +132,15 @@ def loop_table(port, times):
     client, tools = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x"), tools_of(15)
     plain = [{"type": "function", "function": {k: t["function"][k] for k in ("name", "description", "parameters")}} for t in tools]
     theirs = agents_loop(port)
-    ways = {"llmcam": lambda m: complete(m, tools, client=client, model="m"), "naive loop over `openai`": lambda m: naive(m, tools, client),
-            **({"OpenAI Agents SDK": theirs} if theirs else {}), "socket and JSON alone": lambda m: wire(m, plain, port)}
+    ways = {"llmcam": lambda m: complete(m, tools, client=client, model="m"), "of that, the `openai` client": lambda m: posts(m, plain, client),
+            "naive loop over `openai`": lambda m: naive(m, tools, client), **({"OpenAI Agents SDK": theirs} if theirs else {}),
+            "socket and JSON alone": lambda m: wire(m, plain, port)}
+    def turn(way, n): return lambda: way([*history(n), form_msg("user", "What is 2 plus 3?")])
+    spent = medians({(name, n): turn(way, n) for name, way in ways.items() for n in (1, 10, 50)}, times)
     row("per request to the model", "1 turn", "10 turns", "50 turns"); row(*["---"] * 4)
-    for name, way in ways.items():
-        spent = [median(lambda: way([*history(n), form_msg("user", "What is 2 plus 3?")]), times) / 2 * 1e3 for n in (1, 10, 50)]
-        row(name, *(f"{ms:.2f} ms" for ms in spent))
-    if not theirs: row("OpenAI Agents SDK", *["not installed"] * 3)
+    for name in ways: row(name, *(f"{spent[name, n] / 2 * 1e3:.2f} ms" for n in (1, 10, 50)))
     print()
+    if not theirs: print("(The OpenAI Agents SDK stands in the table where it is installed.)\n")
 
 def batch_table(port):
     class Batch:
@@ -143,8 +152,8 @@ def batch_table(port):
             return {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
     tools = [function_schema(wait)]
     row("8 calls of 0.5 s in one turn", "time"); row("---", "---")
-    row("llmcam", f"{median(lambda: complete([form_msg('user', 'Wait.')], tools, client=Batch(), model='m'), 3, 1):.3f} s")
-    row("one after the other", f"{median(lambda: [wait(i) for i in range(8)], 1, 0):.3f} s")
+    ways = {"llmcam": lambda: complete([form_msg("user", "Wait.")], tools, client=Batch(), model="m"), "one after the other": lambda: [wait(i) for i in range(8)]}
+    for name, seconds in medians(ways, 2, 0).items(): row(name, f"{seconds:.3f} s")
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)

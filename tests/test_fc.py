@@ -12,6 +12,7 @@ from llmcam.core.fc import (Budget, Conversation, Final, ModelError, TextDelta, 
 from llmcam.core.fn_to_schema import Tool, function_schema, public_tool
 from llmcam.core.offline import OfflineModel, OfflineServer, ScriptedModel, check_messages, check_request
 from llmcam.core.policy import PolicyError, ToolPolicy, confine, current_policy, data_dir, gate, tool_level
+from servers import LocalServer
 
 
 def add(a: int, b: int) -> int:
@@ -1028,6 +1029,25 @@ def test_an_endless_turn_with_a_server(timeout):
     from openai import OpenAI
     with OfflineServer(ScriptedModel([("add", {"a": 1, "b": 2})], "Three.")) as server, OpenAI(base_url=server.base_url, api_key="k", timeout=timeout) as client:
         assert complete(user(), TOOLS, client=client, model="m", budget=ENDLESS)[1] == "Three."
+
+
+@pytest.mark.parametrize("how", ["complete", "stream", "acomplete", "astream"])
+@pytest.mark.parametrize("kind, body", [("application/json", b'{"choices": [{"message": {"role": "assistant", "content": "hal'), ("application/json", b""),
+    ("application/json", b"\xff\xfe\x00"), ("application/json", b'{"error": {"message": "overloaded"}}'), ("text/html", b"<html>Sign in</html>"),
+    ("text/event-stream", b'data: {"choices": [{"delta": {"con\n\ndata: [DONE]\n\n')], ids=["half", "empty", "bytes", "error", "page", "chunk"])
+def test_a_server_that_sends_no_answer(how, kind, body):
+    from openai import AsyncOpenAI, OpenAI
+    msgs = user()
+    async def later(client):
+        if how == "acomplete": return await acomplete(msgs, client=client, model="m")
+        return [event async for event in astream(msgs, client=client, model="m")]
+    with LocalServer({"*": (200, {"Content-Type": kind}, body)}) as server:
+        client = (AsyncOpenAI if how[0] == "a" else OpenAI)(base_url=server.url, api_key="k", max_retries=0)
+        with pytest.raises(ModelError, match="sent|could not answer"):
+            if how[0] == "a": asyncio.run(later(client))
+            elif how == "complete": complete(msgs, client=client, model="m")
+            else: list(stream(msgs, client=client, model="m"))
+    assert msgs == user()
 
 
 def test_a_plain_function_in_the_list_becomes_a_tool():

@@ -21,14 +21,13 @@ from itertools import islice
 from math import inf, isfinite, prod
 from numbers import Number
 from pathlib import Path
-from queue import Empty, Full, Queue, SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FunctionType
-from typing import NamedTuple
 from weakref import WeakSet
 
 from fastcore.basics import patch
 from .fn_to_schema import Tool, bind_arguments, function_schema, public_tool
-from .policy import LEVELS, PolicyError, ToolCall, ToolPolicy, current_policy, data_dir, gate, get_policy
+from .policy import LEVELS, PolicyError, ToolCall, ToolPolicy, _current as _in_force, current_policy, data_dir, gate, get_policy
 
 # %% ../../nbs/core/fc.ipynb #dd1411ab
 def form_msg(
@@ -105,7 +104,8 @@ def fn_name(
     call,    # A tool call: an `openai` object or a dict
 ) -> str:    # The tool's name
     "The name of the tool that `call` asks for."
-    return str(_get(_get(call, "function"), "name") or "")
+    name = _get(_get(call, "function"), "name")
+    return name if type(name) is str else str(name or "")
 
 def fn_args(
     call,    # A tool call: an `openai` object or a dict
@@ -119,10 +119,13 @@ def fn_args(
     if isinstance(args, Mapping): return dict(args)
     raise ValueError(f"Arguments must be one JSON object, such as {{\"name\": \"value\"}}, not: {str(args)[:200]}")
 
-_decode = json.JSONDecoder().decode
+_scan = json.JSONDecoder().scan_once  # `json.loads` without its search for white space around the text
 
 def _loads(text: str):
-    try: return _decode(text) if text and not text.isspace() else {}
+    try: value, end = _scan(text, 0)
+    except (ValueError, StopIteration, RecursionError): end = None
+    if end == len(text): return value
+    try: return json.loads(text) if text and not text.isspace() else {}
     except (ValueError, RecursionError) as e:
         raise ValueError(f"Arguments are not valid JSON ({str(e)[:100]}): {text[:200]!r}. Send the whole call again.") from None
 
@@ -130,7 +133,8 @@ def fn_metadata(
     tool: dict,  # A tool
 ) -> dict:       # What the host knows of it, and the model never sees
     "The metadata of `tool`."
-    metadata = (_function_of(tool) or {}).get("metadata")
+    try: metadata = tool["function"]["metadata"]
+    except (LookupError, TypeError): return {}
     return metadata if isinstance(metadata, dict) else {}
 
 def _function_of(tool):
@@ -252,10 +256,11 @@ def _adopt(tools: list):
 def _tool_named(name: str, tools: list):
     "The tool of that name, `None` if there is none."
     for _ in range(2):
-        place = _index(tools).get(name)
-        tool = tools[place] if place is not None and place < len(tools) else None
-        if (function := _function_of(tool)) and function["name"] == name: return tool
-        _indexes.pop(id(tools), None)  # renamed where it stands
+        try:
+            tool = tools[_index(tools)[name]]
+            if tool["function"]["name"] == name: return tool
+        except (LookupError, TypeError): pass
+        _indexes.pop(id(tools), None)  # perhaps renamed where it stands
     return None
 
 def _no_tool(name: str, tools) -> LookupError:
@@ -264,12 +269,6 @@ def _no_tool(name: str, tools) -> LookupError:
     return LookupError(f"There is no tool {name[:100]!r}." + (f" Did you mean {' or '.join(near)}?" if near else " No tools are loaded."))
 
 # %% ../../nbs/core/fc.ipynb #6de86553
-class _Code(NamedTuple):
-    "What runs for a tool."
-    func: Callable | None
-    fixup: Callable | str | None
-    level: str | None  # `None`: nobody has said
-
 def _imported(dotted: str, policy: ToolPolicy | None = None) -> Callable:
     "The function that `dotted` names; with a `policy`, only one that it lets a model have."
     module, _, name = str(dotted).rpartition(".")
@@ -290,16 +289,16 @@ def _strictest(*levels) -> str | None:
     return max(known, key=LEVELS.index, default=None)
 
 # %% ../../nbs/core/fc.ipynb #95ce8d0b
-def _code(tool: dict, metadata: dict, policy: ToolPolicy) -> _Code:
-    "The code behind `tool`, as far as the policy lets it be found."
+def _code(tool: dict, metadata: dict, policy: ToolPolicy) -> tuple:
+    "The code behind `tool`, as far as the policy lets it be found: function, fixup, and level, `None` where nobody has said."
     func, fixup = getattr(tool, "func", None), tool["function"].get("fixup")
-    if callable(func): return _Code(func, fixup, metadata.get("level") or getattr(func, "tool_level", None))
+    if callable(func): return func, fixup, metadata.get("level") or getattr(func, "tool_level", None)
     own = isinstance(tool, Tool)  # made in this program, of a function that it keeps to itself
     func = _named_function(tool, None if own and fixup else policy)
     if not own and fixup: fixup = _imported(fixup, policy)
     if func is None and not fixup: raise LookupError(f"{tool['function']['name']} has nothing to run: no function, no fixup.")
     declared = [getattr(code, "tool_level", None if own else "exec") for code in (func, fixup) if callable(code)]
-    return _Code(func, fixup, _strictest(metadata.get("level"), *declared))
+    return func, fixup, _strictest(metadata.get("level"), *declared)
 
 def _named_function(tool: dict, policy: ToolPolicy | None):
     "The function that `tool` names in its metadata, `None` if there is none."
@@ -314,7 +313,7 @@ _BOOKS = {"module", "service", "level", "untrusted"}  # what every tool's metada
 def _model_args(call, tool: dict, metadata: dict) -> dict:
     "The arguments of `call` that a model may set."
     args = fn_args(call)
-    if args.keys().isdisjoint(_HOST_KEYS) and args.keys().isdisjoint(metadata): return args
+    if _HOST_KEYS.isdisjoint(args) and metadata.keys().isdisjoint(args): return args
     declared = _get(tool["function"].get("parameters"), "properties") or {}
     def is_hosts(key): return key in metadata and not (key in _BOOKS and key in declared) or key in _HOST_KEYS and key not in declared
     return {key: value for key, value in args.items() if not is_hosts(key)}
@@ -322,16 +321,16 @@ def _model_args(call, tool: dict, metadata: dict) -> dict:
 # %% ../../nbs/core/fc.ipynb #9fe8b21f
 _CAN = {"exec": "can run programs, and this conversation may not", "write": "changes something, and this conversation may not"}
 
-def _question(call, tool: dict, code: _Code, args: dict, policy: ToolPolicy, run=None):
-    "Whom to ask before `tool` runs, as a function; `None` if it may run. Raises `PolicyError` if it may not."
-    if code.level in policy.allow or code.level is None and policy.undeclared == "trusted": return None
-    name, level = fn_name(call), _strictest(code.level or "exec")
+def _question(call, tool: dict, said: str | None, args: dict, policy: ToolPolicy, run=None):
+    "Whom to ask before a tool of the level `said` runs, as a function; `None` if it may run. Raises `PolicyError` if it may not."
+    if said in policy.allow or said is None and policy.undeclared == "trusted": return None
+    name, level = fn_name(call), _strictest(said or "exec")
     if level in policy.allow: return None
     if level in policy.ask and policy.approve:
         return partial(_ask, policy.approve, ToolCall(str(_get(call, "id") or ""), name, args, level, fn_metadata(tool).get("service")), run)
     can = _CAN.get(level, f"is of level {level!r}, which this conversation may not use")
     if policy.hosts is not None and policy.wary: can = f"was not run: strangers' text or a picture has come in, and then a tool of level {level!r} asks the person"
-    hint = "" if code.level else " If it only looks, @tool_level('read') on the function says so."
+    hint = "" if said else " If it only looks, @tool_level('read') on the function says so."
     raise PolicyError(f"{name} {can}. The person can allow it by the policy of complete or SessionManager: ToolPolicy(approve=...) to be asked each time, "
                       f"ToolPolicy(allow=(..., {level!r}), wary=False) for always, or llmcam.trust() in their own notebook.{hint}")
 
@@ -345,31 +344,31 @@ async def _ask_later(approve: Callable, call: ToolCall):
 
 # %% ../../nbs/core/fc.ipynb #f845fae4
 def _attempts(call, tools: list, policy: ToolPolicy, run=None):
-    "Yield what to do for `call`: ask, run the function, then the fixup; return the result. What is yielded may raise at the `yield`."
+    "Yield what to do for `call`, as function and arguments: ask, run the tool, then its fixup; return the result. What is yielded may raise at the `yield`."
     begun = False
     try:
         name = fn_name(call)
         tool = _meant_tool(name, tools, run)
         metadata = fn_metadata(tool)
-        args, code = _model_args(call, tool, metadata), _code(tool, metadata, policy)
-        bound = _bound(code, args)
-        if question := _question(call, tool, code, args, policy, run):
-            if (yield question) is not True: raise PolicyError(f"The person was asked and did not allow {name}.")
+        args, (func, fixup, level) = _model_args(call, tool, metadata), _code(tool, metadata, policy)
+        bound = _bound(func, fixup, args)
+        if question := _question(call, tool, level, args, policy, run):
+            if (yield question, (), {}) is not True: raise PolicyError(f"The person was asked and did not allow {name}.")
         if run and not run.is_alive(): raise TimeoutError(f"{name} was not run: its time was over before it could begin.")
         begun = True
         if bound is not None:
-            try: return (yield partial(code.func, *bound.args, **bound.kwargs))
+            try: return (yield func, bound.args, bound.kwargs)
             except Exception as e:
-                if not code.fixup or isinstance(e, PolicyError): raise
-        fixup = code.fixup if callable(code.fixup) else _imported(code.fixup)
-        return (yield partial(fixup, name, **{**args, **metadata}))
+                if not fixup or isinstance(e, PolicyError): raise
+        if not callable(fixup): fixup = _imported(fixup)
+        return (yield fixup, (name,), {**args, **metadata})
     except BaseException as e: return (dict if begun else _NotRun)(error=_lesson(e))
 
-def _bound(code: _Code, args: dict):
-    "`args` as the function takes them, `None` if it is for the fixup to take them."
-    try: return code.func and bind_arguments(code.func, args)
+def _bound(func, fixup, args: dict):
+    "`args` as `func` takes them, `None` if it is for the fixup to take them."
+    try: return func and bind_arguments(func, args)
     except Exception:
-        if not code.fixup: raise
+        if not fixup: raise
 
 def _lesson(e: BaseException) -> str:
     "What a model should know of an error."
@@ -482,16 +481,17 @@ def fn_exec(
     return _exec(call, tools, _policy(policy))
 
 def _exec(call, tools: list, policy: ToolPolicy, run=None):
-    with gate(policy):
+    before = _in_force.set(policy)  # as `gate` does, at less than half its price
+    try:
         steps = _attempts(call, _as_list(tools), policy, run)
-        try:
-            todo = next(steps)
-            while True:
-                try: value = _finish(todo())
-                except KeyboardInterrupt: raise  # the person's own
-                except BaseException as e: todo = steps.throw(e)
-                else: todo = steps.send(value)
-        except StopIteration as end: return end.value
+        func, args, kwargs = next(steps)
+        while True:
+            try: value = _finish(func(*args, **kwargs))
+            except KeyboardInterrupt: raise  # the person's own
+            except BaseException as e: func, args, kwargs = steps.throw(e)
+            else: func, args, kwargs = steps.send(value)
+    except StopIteration as end: return end.value
+    finally: _in_force.reset(before)
 
 def _as_list(tools) -> list:
     "`tools` itself if it is a list, which may change under way."
@@ -504,14 +504,15 @@ async def _aexec(call, tools: list, policy: ToolPolicy, run=None):
     with gate(policy):
         steps = _attempts(call, tools, policy, run)
         try:
-            todo = next(steps)
+            func, args, kwargs = next(steps)
             while True:
                 try:
-                    value = todo() if inspect.iscoroutinefunction(todo.func) else await _to_thread(todo, fn_name(call))
+                    todo = partial(func, *args, **kwargs)
+                    value = todo() if inspect.iscoroutinefunction(func) else await _to_thread(todo, fn_name(call))
                     if inspect.isawaitable(value): value = await value
                 except asyncio.CancelledError: raise
-                except BaseException as e: todo = steps.throw(e)
-                else: todo = steps.send(value)
+                except BaseException as e: func, args, kwargs = steps.throw(e)
+                else: func, args, kwargs = steps.send(value)
         except StopIteration as end: return end.value
 
 async def _to_thread(func, name: str = ""):
@@ -681,18 +682,18 @@ def default_client(
     return _openai_client(key or "none", base_url or None), model
 
 # %% ../../nbs/core/fc.ipynb #2f7d3611
-_GOOD_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+@lru_cache(4096)
+def _is_good(name: str) -> bool: return bool(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name))
 
 def _offered(tools: list) -> dict:
     "The tools that a model is told of, by name."
-    good = ((name, tools[i]) for name, i in _index(tools).items() if i < len(tools) and _GOOD_NAME.fullmatch(name))
-    return dict(islice(good, 128))
+    return dict(islice(((name, tools[i]) for name, i in _index(tools).items() if i < len(tools) and _is_good(name)), 128))
 
 def _public(tool: dict) -> dict:
     "`tool` as the API takes it."
     tool = public_tool(tool)
     function = tool["function"]
-    if not isinstance(function.get("parameters", {}), dict): function.pop("parameters")
+    if not isinstance(function.get("parameters"), dict): function.pop("parameters", None)
     text = function.get("description", "")
     if not isinstance(text, str): function.pop("description")
     elif len(text) > 1024: function["description"] = text[:1020] + " ..."
@@ -712,7 +713,8 @@ class Usage:
     def total(self) -> int: return self.prompt + self.completion
 
     def __add__(self, other):
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)))
+        return Usage(self.prompt + other.prompt, self.completion + other.completion, self.requests + other.requests,
+                     self.calls + other.calls, self.seconds + other.seconds)
 
 def _tokens(usage) -> Usage:
     "The tokens that a completion reports."
@@ -878,16 +880,17 @@ def _recall(messages: list, tools: list) -> tuple:
     "What a conversation tells of its past: names of the calls by id, the person's words, and whether it has read what strangers wrote."
     names, words, tainted, untrusted = {}, [], False, {}
     for msg in messages:
-        role = _get(msg, "role")
+        get = msg.get if type(msg) is dict else partial(_get, msg)
+        role = get("role")
         if role == "assistant":
-            for call in _get(msg, "tool_calls") or (): names[_get(call, "id")] = fn_name(call)
+            for call in get("tool_calls") or (): names[_get(call, "id")] = fn_name(call)
         elif role == "user":
-            if not _is_hosts(msg): words += _words(msg)
+            if get("name") != _HOST: words += _words(msg)
             elif not _shows(msg): tainted = True  # a notification, by a model that may have read anything
         elif role == "tool" and not tainted:
-            name = names.get(_get(msg, "tool_call_id"), "")
+            name = names.get(get("tool_call_id"), "")
             if name not in untrusted: untrusted[name] = _is_untrusted(_tool_named(name, tools))
-            tainted = untrusted[name] and _tells(_get(msg, "content"))
+            tainted = untrusted[name] and _tells(get("content"))
     return names, words, tainted
 
 # %% ../../nbs/core/fc.ipynb #3041c922
@@ -932,7 +935,7 @@ def _exchange(run: _Run, text: str) -> list:
 
 def _mend(messages: list):
     "Answer the calls that `messages` left unanswered, as a server would refuse them."
-    for i in reversed([i for i, msg in enumerate(messages) if _get(msg, "tool_calls")]):
+    for i in reversed([i for i, msg in enumerate(messages) if (msg.get("tool_calls") if type(msg) is dict else _get(msg, "tool_calls"))]):
         ids, end = [_get(call, "id") for call in _calls(messages[i])], i + 1
         while end < len(messages) and _get(messages[end], "role") == "tool": end += 1
         answered = [_get(msg, "tool_call_id") for msg in messages[i + 1 : end]]
@@ -951,7 +954,7 @@ class _Account:
 
     def take(self, used: Usage = Usage()):
         now = time.monotonic()
-        used, self.since = replace(used, seconds=now - self.since), now
+        used, self.since = used + Usage(seconds=now - self.since), now
         self.used += used
         self.allowance.take(used)
         if isinstance(self.messages, Conversation): self.messages.usage += used
@@ -1151,6 +1154,7 @@ def _take(ask: _Ask, completion) -> str:
     "Take a completion, or a chunk of one, into `ask.reply`."
     text, reply = "", ask.reply
     if used := _get(completion, "usage"): reply.used = _tokens(used)
+    if error := _get(completion, "error"): raise ModelError(f"The model's server could not answer: {_scalar(_cut(str(_get(error, 'message') or error), 500))}")
     for choice in _listed(_get(completion, "choices"))[:1]:
         part = _get(choice, "message") or _get(choice, "delta")
         if part is not None: text = reply.add(part, _get(choice, "finish_reason"))
@@ -1167,8 +1171,9 @@ def _check(ask: _Ask, streamed: bool):
 
 def _broken(ask: _Ask, error: BaseException):
     "The connection is lost in the middle: keep what came, if anything did."
-    if not (isinstance(error, Exception) and (ask.reply.text or ask.reply.calls)): raise error
-    ask.reply.finish = "lost"
+    if isinstance(error, Exception) and (ask.reply.text or ask.reply.calls): ask.reply.finish = "lost"
+    elif not isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)): raise error
+    else: raise ModelError("The model's server sent an answer that is not whole. Try again, and see that its address is right.") from error
 
 # %% ../../nbs/core/fc.ipynb #369a2a9c
 def _received(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
@@ -1201,7 +1206,7 @@ def _make_request(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
 
 def _watched(pieces: Iterator, ask: _Ask) -> Iterator:
     "`pieces`, made in a thread, as long as the turn has time."
-    box = Queue(256)
+    box = SimpleQueue()
     _in_thread(partial(_pump, pieces, box, ask), lambda _, error: _put(box, (_END, error), ask))
     try:
         while True:
@@ -1212,17 +1217,16 @@ def _watched(pieces: Iterator, ask: _Ask) -> Iterator:
             yield piece
     finally: ask.over = True
 
-def _pump(pieces: Iterator, box: Queue, ask: _Ask):
+def _pump(pieces: Iterator, box, ask: _Ask):
     with closing(pieces):
         for piece in pieces:
             if not _put(box, (piece, None), ask): return
 
-def _put(box: Queue, item, ask: _Ask) -> bool:
-    "Put `item` into `box` as soon as there is room; `False` when nobody waits for it any more."
-    while not ask.over:
-        try: box.put(item, timeout=0.5); return True
-        except Full: pass
-    return False
+def _put(box, item, ask: _Ask) -> bool:
+    "Put `item` into `box`, not too far ahead of who reads; `False` when nobody waits for it any more."
+    while box.qsize() > 256 and not ask.over: time.sleep(0.01)
+    if not ask.over: box.put(item)
+    return not ask.over
 
 # %% ../../nbs/core/fc.ipynb #5be84443
 async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> AsyncIterator:
@@ -1243,6 +1247,7 @@ async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> Async
         if time.monotonic() < ask.end: raise
         ask.late = True
         return
+    except (json.JSONDecodeError, UnicodeDecodeError) as e: _broken(ask, e)
     _check(ask, streamed)
 
 async def _aanswer(ask: _Ask, client, model: str, streamed: bool):
