@@ -3,11 +3,11 @@ import json, re, threading
 from pathlib import Path
 
 import pytest
-from safety.helpers import answering, listen, serving, until
+from safety.helpers import Recorder, answering, listen, serving, until
 
 from llmcam.application.chat_ui import (Feed, NoticeLine, Talk, camera_label, find_pictures, in_plain_words, make_app, name_cameras, picture_name,
     render_markdown)
-from llmcam.application.runner import ChatServer, ServeError, pick_engine, run_llmcam
+from llmcam.application.runner import OFFLINE, ChatServer, ServeError, pick_engine, run_llmcam
 from llmcam.application.session import SessionManager
 from llmcam.core.fn_to_schema import function_schema
 from llmcam.core.offline import OfflineModel, ScriptedModel
@@ -192,14 +192,6 @@ def test_dropped_connections_keep_the_session(visit):
         manager[session_id].notify("The ferry is in.")
         with listen(client, url) as socket: items = until(socket, lambda item: item["kind"] == "noti")
         assert "The ferry is in." in items[-1]["html"] or any("The ferry is in." in item["html"] for item in items)
-
-
-class Recorder(OfflineModel):
-    "The offline model, which keeps what it was sent."
-    def __init__(self): super().__init__(eyes=lambda picture: {"car": 2}); self.heard = []
-    def reply(self, messages, tools=None, *args, **kwargs):
-        self.heard.append(json.dumps([messages, tools], default=str))
-        return super().reply(messages, tools, *args, **kwargs)
 
 
 def everything(talk, client):
@@ -469,6 +461,40 @@ def test_who_scrolls_away_is_left_there(tab):
         assert below(page) < 1, "who speaks is at the end again"
 
 
+def test_what_is_said_meanwhile_is_answered_in_its_turn(tab):
+    "A question that waits stands below, and above its own answer when that comes; also for a page that is opened later."
+    go = threading.Event()
+    class Slow(ScriptedModel):
+        def reply(self, *args, **kwargs): go.wait(20); return super().reply(*args, **kwargs)
+    order = "() => [...document.querySelectorAll('#log > .msg')].map(m => [m.getBoundingClientRect().top, m.textContent]).sort((a, b) => a[0] - b[0]).map(m => m[1].trim())"
+    with serving(Slow("First answer", "Second answer", "Third answer"), tools=[]) as (url, manager):
+        page = tab(url)
+        for number in (1, 2, 3): ask(page, f"Question {number}"); page.wait_for_selector(f".msg.user:has-text('Question {number}')")
+        assert page.evaluate(order) == ["Question 1", "Question 2", "Question 3"] and page.locator(".waiting").count() == 2
+        busy, waits = page.evaluate("['#busy', '.waiting'].map(s => document.querySelector(s).getBoundingClientRect().top)")
+        assert busy < waits, "what runs is above what waits"
+        go.set()
+        answered(page, 3)
+        wanted = ["Question 1", "First answer", "Question 2", "Second answer", "Question 3", "Third answer"]
+        for _ in range(2):
+            assert page.evaluate(order) == wanted == [text.strip() for text in page.locator("#log > .msg").all_text_contents()] and page.locator(".waiting").count() == 0
+            page.reload(); page.wait_for_selector("#link[data-state=on]")
+
+
+def test_times_are_shown_in_one_way(tab):
+    "Those of the page and those in the words of a watch: the viewer's clock, 24 hours."
+    from datetime import datetime, timezone
+    from llmcam.utils.notification import Notification
+    with answering() as (url, manager):
+        page = tab(url, timezone_id="Europe/Helsinki", locale="en-US")
+        [session_id] = manager
+        manager[session_id].notify(Notification("Harbour: 8 cars at 22:10:05 UTC.", id="w:1", time=datetime(2026, 7, 1, 22, 10, 6, tzinfo=timezone.utc)))
+        page.wait_for_selector(".noti")
+        for _ in range(2):
+            assert page.inner_text(".noti time") == "01:10:06" and "at 01:10:05." in page.inner_text(".noti .prose")
+            page.reload(); page.wait_for_selector("#link[data-state=on]")
+
+
 def test_two_browsers_two_sessions(tab):
     with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")]) as (url, manager):
         one = tab(url)
@@ -542,8 +568,11 @@ def test_the_browser_would_refuse_a_script_that_got_in(browser):
 
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_it_fits_and_can_be_read(tab, width, scheme):
-    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")], cameras=("sample:harbour",)) as (url, manager):
+    with serving(OfflineModel(), tools=[function_schema(count_cars, level="read")], cameras=("sample:harbour",), label=OFFLINE) as (url, manager):
         page = tab(url, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.wait_for_selector(".view img")
+        assert page.evaluate("document.querySelector('#scroll').scrollTop") == 0, "it begins with the camera"
+        assert page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.engine'))"), "what answers is not cut short"
         ask(page, "How many cars are there? " + "very" * 60)
         page.wait_for_selector(".msg.model")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"

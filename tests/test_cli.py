@@ -52,7 +52,7 @@ def test_wrong_usage_is_2(args, capsys):
     (["capture", "nowhere.jpg"], "nowhere.jpg"), (["capture", "teapot:1"], "teapot"), (["capture", "http://127.0.0.1:9/x.jpg"], "127.0.0.1:9"),
     (["ask", "How many?", "--camera", "nowhere/"], "nowhere"), (["detect", "nowhere.jpg"], "nowhere.jpg"),
     (["ask", "How many cars?", "--camera", "sample:harbour", "--weights", "nowhere.pt"], "nowhere.pt"),
-    (["ask", "How many cars?", "--model", "gpt-9"], "OPENAI_API_KEY"), (["serve"], "OPENAI_API_KEY"), (["serve", "--demo", "--host", "0.0.0.0"], "no login")])
+    (["ask", "How many cars?", "--model", "gpt-9"], "OPENAI_API_KEY"), (["serve"], "OPENAI_API_KEY"), (["serve"], "--demo"), (["serve", "--model", "gpt-9"], "--demo"), (["serve", "--demo", "--host", "0.0.0.0"], "no login")])
 def test_a_failure_is_one_line_and_1(args, about, capsys):
     assert main(args) == 1
     assert about in error_of(capsys)
@@ -79,6 +79,60 @@ def test_detect_as_text_and_as_json(tmp_path, capsys):
     assert main(["detect", path]) == 0
     shown = capsys.readouterr()
     assert f"{counts['car']} car" in shown.out and (data_dir() / f"detection_{os.path.basename(path)}").is_file() and "detection_" in shown.err
+
+
+def three_frames(folder):
+    from PIL import Image
+    from llmcam.vision.sample import render_scene
+    folder.mkdir()
+    for t in (30, 60, 90): Image.fromarray(render_scene(t=t)[0]).save(folder / f"{t}.jpg")
+
+
+def test_detect_a_folder_and_a_pattern(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    three_frames(tmp_path / "frames")
+    (tmp_path / "frames" / "notes.txt").write_text("no picture"); (tmp_path / "frames" / "detection_30.jpg").write_bytes((tmp_path / "frames" / "30.jpg").read_bytes())
+    for what in (tmp_path / "frames", tmp_path / "frames" / "?0.jpg"):
+        assert main(["detect", str(what), "--json"]) == 0
+        assert [os.path.basename(path) for path in json.loads(capsys.readouterr().out)] == ["30.jpg", "60.jpg", "90.jpg"]
+    (tmp_path / "empty").mkdir()
+    assert main(["detect", str(tmp_path / "empty")]) == 1 and "no picture in" in error_of(capsys)
+
+
+def test_one_bad_picture_does_not_spoil_the_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    three_frames(tmp_path / "frames")
+    (tmp_path / "bad.jpg").write_text("bad")
+    assert main(["detect", str(tmp_path / "bad.jpg"), str(tmp_path / "frames" / "30.jpg"), "--json"]) == 1
+    shown = capsys.readouterr()
+    assert list(json.loads(shown.out)) == [str(tmp_path / "frames" / "30.jpg")] and "bad.jpg" in shown.err
+
+
+def test_ask_about_a_folder_and_a_pattern(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    three_frames(tmp_path / "frames")
+    monkeypatch.chdir(tmp_path)
+    for what in ("frames", "frames/*.jpg", str(tmp_path / "frames" / "[36]0.jpg")):
+        assert main(["ask", "--offline", "How many cars are there?", "--camera", what]) == 0
+        assert re.search(r"[1-9]\d* car", capsys.readouterr().out)
+    assert main(["ask", "--offline", "How many cars are there?", "--camera", "frames/*.png"]) == 1 and "frames/*.png" in error_of(capsys)
+
+
+def test_ask_to_be_told_stays_and_tells(tmp_path):
+    "The watch goes on behind the answer; what it says comes on standard output; Ctrl-C is its end, and no failure."
+    import signal
+    from camera_servers import snapshot_server
+    code = "import sys; from llmcam.application.cli import main; sys.exit(main(['ask', '--offline', 'Tell me when there are at least 0 cars, every 1 second', '--camera', sys.argv[1]]))"
+    with snapshot_server() as (url, camera):
+        uri = url.replace("//", "//admin:CANARY@") + "/ok.jpg"
+        with subprocess.Popen([sys.executable, "-c", code, uri], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LLMCAM_YOLO": "sample"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+            try:
+                answer, told = asked.stdout.readline(), asked.stdout.readline()
+                asked.send_signal(signal.SIGINT)
+                rest = asked.stderr.read()
+                assert "started" in answer and re.match(r"\d\d:\d\d:\d\d  .*\bcar", told), (answer, told, rest)
+                assert asked.wait(20) == 0 and "Ctrl-C" in rest and "Traceback" not in rest and "CANARY" not in answer + told + rest
+            finally: asked.kill()
 
 
 def test_ask_offline_says_so_and_answers_on_stdout(capsys):

@@ -1049,6 +1049,21 @@ def test_a_server_that_sends_no_answer(how, kind, body):
             else: list(stream(msgs, client=client, model="m"))
     assert msgs == user()
 
+@pytest.mark.parametrize("status", [401, 200])
+def test_a_server_that_repeats_the_key(status):
+    from openai import AsyncOpenAI, OpenAI
+    body = {"error": {"message": "Incorrect API key provided: sk-canary-1234"}}
+    with LocalServer({"*": lambda request: (status, {}, body)}) as server:
+        keys = dict(base_url=server.url, api_key="sk-canary-1234", max_retries=0)
+        async def later():
+            async for _ in astream(user(), client=AsyncOpenAI(**keys), model="m"): pass
+        for ask in (lambda: complete(user(), client=OpenAI(**keys), model="m"), lambda: list(stream(user(), client=OpenAI(**keys), model="m")),
+                    lambda: asyncio.run(acomplete(user(), client=AsyncOpenAI(**keys), model="m")), lambda: asyncio.run(later())):
+            with pytest.raises(Exception) as e: ask()
+            assert "canary" not in f"{e.value} {e.value!r} {getattr(e.value, 'message', '')}"
+        if status == 401:  # the weak variant: the client alone
+            with pytest.raises(Exception, match="canary"): OpenAI(**keys).chat.completions.create(model="m", messages=user())
+
 
 def test_a_plain_function_in_the_list_becomes_a_tool():
     def high_water(place: str):

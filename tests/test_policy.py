@@ -63,7 +63,8 @@ def test_a_gate_nests_and_opens_for_a_persons_own_code():
 def test_hosts_that_the_words_name(words, hosts): assert set(ToolPolicy().during([words], tainted=True).hosts) == hosts
 
 @pytest.mark.parametrize("words, named", [
-    ("Look at /tmp/x.jpg.", "/tmp/x.jpg"), ("Look at ~/x.jpg!", "~/x.jpg"), ("'my photos/a b.jpg' it is", "my photos/a b.jpg"), ("(bus.jpg)", "bus.jpg"), ("C:\\x.png", "C:\\x.png"), ("../up.txt,", "../up.txt")])
+    ("Look at /tmp/x.jpg.", "/tmp/x.jpg"), ("Look at ~/x.jpg!", "~/x.jpg"), ("'my photos/a b.jpg' it is", "my photos/a b.jpg"), ("(bus.jpg)", "bus.jpg"), ("C:\\x.png", "C:\\x.png"), ("../up.txt,", "../up.txt"),
+    ("Count the cars in the pictures in gate", "gate"), ("all of the harbour-2 folder", "harbour-2"), ("from the directory frames", "frames")])
 def test_paths_that_the_words_name(words, named): assert named in ToolPolicy().during([words]).named
 
 def test_words_name_nothing_where_files_are_not_a_matter_of_words():
@@ -102,6 +103,14 @@ def test_named_files_and_folders_may_be_read(tmp_path):
         for other in (folder / ".netrc", folder / "deep" / ".ssh" / "key", folder / "link", folder / ".." / "secret.txt", secret):
             with pytest.raises(PolicyError): confine(other)
     with gate(ToolPolicy(files="any")): assert confine(secret) == secret  # the weak variant
+
+def test_a_bare_word_opens_a_folder_only_if_it_is_said_as_one(tmp_path, monkeypatch):
+    place = tmp_path / "place"
+    for name in ("gate", "secrets"): (place / name).mkdir(parents=True)
+    monkeypatch.chdir(place)
+    with gate(ToolPolicy(data=str(tmp_path / "data")).during(["How many cars are on the pictures in gate? Keep my secrets."])):
+        assert confine("gate/a.jpg") == place / "gate" / "a.jpg"
+        with pytest.raises(PolicyError): confine(place / "secrets" / "a.jpg")
 
 @pytest.mark.parametrize("words", ["What is in / and ~/ ?", f"Everything in {Path.home()}", "and/or", "file.", ""])
 def test_words_that_name_too_much_name_nothing(words):

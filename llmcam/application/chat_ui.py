@@ -6,8 +6,8 @@
 __all__ = ['actions', 'LOOPBACK', 'picture_url', 'picture_name', 'render_markdown', 'image_type', 'data_picture', 'picture_size',
            'find_pictures', 'Icon', 'ChatMessage', 'NoticeLine', 'NotiMessage', 'in_plain_words', 'brief', 'ToolCard',
            'ChatInput', 'ActionButton', 'QuestionCard', 'ActionPanel', 'ToolPanel', 'WatchPanel', 'CameraView',
-           'camera_label', 'name_cameras', 'camera_tools', 'Item', 'Feed', 'Talk', 'ask_on_page', 'model_trouble',
-           'problem', 'Guard', 'Site', 'asking_policy', 'LoginPage', 'camera_message', 'make_app']
+           'camera_label', 'name_cameras', 'camera_tools', 'camera_observations', 'Item', 'Feed', 'Talk', 'ask_on_page',
+           'model_trouble', 'problem', 'Guard', 'Site', 'asking_policy', 'LoginPage', 'camera_message', 'make_app']
 
 # %% ../../nbs/application/chat_ui.ipynb #1f7738d2
 import asyncio, json, logging, os, re, secrets, threading, time
@@ -185,7 +185,7 @@ def Icon(
 
 def _now(when=None):
     now = when or datetime.now(timezone.utc)
-    return Time(now.strftime("%H:%M"), datetime=now.isoformat(timespec="seconds"))
+    return Time(now.strftime("%H:%M UTC"), datetime=now.isoformat(timespec="seconds"))
 
 # %% ../../nbs/application/chat_ui.ipynb #1499606b
 def ChatMessage(
@@ -193,10 +193,11 @@ def ChatMessage(
     user: bool,                   # Did the person say it? Otherwise the model did
     key: str | None = None,       # Id of the element
     pictures: dict | tuple = (),  # Pictures that the model may show in its text
+    waiting: bool = False,        # Does it wait for the answers to what was said before it?
 ) -> FT:
     "One message. The model's is Markdown; the person's is shown as it was typed."
     text = str(msg.get("content") or "") if isinstance(msg, dict) else str(msg)
-    if user: return Article(text, cls="msg user", id=key, aria_label="You")
+    if user: return Article(text, cls="msg user waiting" if waiting else "msg user", id=key, aria_label="You")
     return Article(render_markdown(text, pictures), cls="msg model prose", id=key, aria_label="Answer")
 
 # %% ../../nbs/application/chat_ui.ipynb #3c7a05cf
@@ -531,6 +532,12 @@ def camera_tools(
     tools = default_tools if tools is None else tools
     return [function_schema(capture) if tool["function"]["name"] == "capture_frame" else tool for tool in tools]
 
+def camera_observations(
+    named: dict,      # Addresses by label
+) -> Observations:    # For the watches of a session
+    "Let a watch look through cameras whose addresses the model does not know."
+    return Observations(lambda camera: open_camera(named.get(camera, camera)))
+
 # %% ../../nbs/application/chat_ui.ipynb #eca13012
 @dataclass(frozen=True)
 class Item:
@@ -564,10 +571,11 @@ def post(self: Feed,
     kind: str,           # What it is
     place: str = "log",  # Where it goes
 ):
-    "Add an element, or replace the one with the same key, and wake the pages."
+    "Add an element, or replace the one with the same key, and wake the pages. What a person says moves to the end, where its answer follows."
     html = to_xml(element, indent=False)
     with self._lock:
         if (old := self.items.get(key)) and old.html == html: return
+        if kind == "user": self.items.pop(key, None)
         self._seq += 1
         self.items[key] = Item(self._seq, key, kind, place, html)
         self._size += len(html) - (len(old.html) if old else 0)
@@ -901,9 +909,9 @@ def say(self: Talk,
     "Take a message, and answer it after those before it."
     with self._lock:
         if len(self._waiting) >= self._most: return False
-        self._waiting.append(text)
         start, self.feed.busy = not self.feed.busy, True
-    self.show(lambda key: ChatMessage(text, True, key), "user")
+        key = self.show(lambda key: ChatMessage(text, True, key, waiting=not start), "user")
+        self._waiting.append((text, key))
     if start: threading.Thread(target=self._drain, name="llmcam-turn", daemon=True).start()
     return True
 
@@ -912,7 +920,8 @@ def _drain(self: Talk):
     while True:
         with self._lock:
             if not self._waiting: self.feed.busy = False; break
-            text = self._waiting.popleft()
+            text, key = self._waiting.popleft()
+        self.show(lambda key: ChatMessage(text, True, key), "user", key)
         self.run_turn(text)
     self.feed.wake()
 
@@ -989,7 +998,7 @@ class Site:
         self.observations = None
         if any(label != uri for label, uri in self.named.items()):
             manager.base_tools = camera_tools(self.named, manager.base_tools)
-            self.observations = Observations(lambda uri: open_camera(self.named.get(uri, uri)))
+            self.observations = camera_observations(self.named)
         tools = default_tools if manager.base_tools is None else manager.base_tools
         manager.base_tools = [tool for tool in tools if not _is_refused(tool, policy)]
         self.manager, self.label, self.cameras, self.actions, self.login = manager, label, tuple(self.named), actions, login
@@ -1094,7 +1103,7 @@ def _icon_button(icon, label, cls="quiet", **attributes):
 def _hello(site, talk):
     camera, view = next(iter(site.cameras), None), talk.feed.items.get("view")
     shown = (NotStr(view.html) if view else CameraView(camera)) if camera else Icon("lens")
-    what = None if camera else P("Name a camera: a web address, a YouTube stream, a place in Finland, a file.")
+    what = P("Ask in your own words, or begin with one of these." if camera else "Name a camera: a web address, a YouTube stream, a place in Finland, a file.")
     return Div(shown, H2("What would you like to know?" if camera else "What would you like to see?"), what,
                ActionPanel("", camera, site.actions), cls="hello")
 
@@ -1212,6 +1221,7 @@ async def _send_new(ws, talk, seen, first):
 @patch
 async def events(self: Site, ws: WebSocket):
     "Send a page what happens in its conversation, from where it left off, until it goes."
+    if not self.admits(ws.session): return await ws.close()  # refused, so that strangers hold no sockets
     talk = self.visitor(ws.session)
     await ws.accept()
     if not talk or ws.query_params.get("feed") != talk.feed.id: return await ws.close(4404)

@@ -9,7 +9,10 @@ __all__ = ['plain', 'Reporter', 'CliError', 'ask_cameras', 'capture_camera', 'de
 # %% ../../nbs/application/cli.ipynb #60fb0822
 import argparse, json, os, re, sys, threading, time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from urllib.parse import quote
 
 from fastcore.basics import patch
 
@@ -68,13 +71,19 @@ class CliError(RuntimeError):
     "A command could not do what it was asked."
 
 def _check_camera(uri):
-    "The camera, a file by its full path; told early, and in one line, if it cannot be."
+    "The camera, files by their full path; told early, and in one line, if it cannot be."
     from llmcam.vision.camera import Camera
     Camera(uri).close()
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri) or any(c in uri for c in "*?["): return uri
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri): return uri
     path = Path(uri).expanduser().resolve()
     if path.exists(): return str(path)
+    if _pictures(path): return "file:" + quote(str(path), safe="/*?[]!")  # a pattern, told from the path of one picture
     raise CliError(f"There is no file or folder {uri!r}. Give the path of a picture, or a camera such as sample:harbour.")
+
+def _pictures(path):
+    "The pictures that a path stands for: in the folder, or by the pattern. One file is itself, whatever it holds."
+    from llmcam.vision import camera
+    return sorted((found for found in camera._pictures(Path(path).expanduser()) if found.is_file()), key=camera._order)
 
 def _check_weights(weights):
     "Load the detector that was named, and make it the one for this process."
@@ -101,19 +110,36 @@ def _pick(args):
 def ask_cameras(
     args: argparse.Namespace,  # question, camera, weights, model, offline
 ) -> int:                      # Exit status
-    "Answer a question about cameras."
-    from llmcam.application.chat_ui import camera_message, camera_tools, name_cameras
+    "Answer a question about cameras; if a watch was asked for, stay and say what it sees."
+    from llmcam.application.chat_ui import camera_message, camera_observations, camera_tools, name_cameras
     from llmcam.application.session import SessionManager
     cameras = tuple(map(_check_camera, args.camera))
     _check_weights(args.weights)
     engine, report, named = _pick(args), Reporter(), name_cameras(cameras)
     with SessionManager(camera_tools(named), client=engine.client, model=engine.model, policy=trusting(get_policy(), *cameras)) as manager:
         session = manager[manager.init_session()]
+        session.watches.options.setdefault("observations", camera_observations(named))
         if named: session.messages.append({"role": "system", "content": camera_message(tuple(named))})
         answer = session.chat(args.question, on_event=report)
-    if report.failures and not report.calls: raise CliError(re.sub(r"^\w+Error: ", "", report.failures[0].error))
-    _say(answer)
+        if report.failures and not report.calls: raise CliError(re.sub(r"^\w+Error: ", "", report.failures[0].error))
+        _say(answer)
+        if _watches_of(session): _stay(session)
     return 0
+
+def _watches_of(session): return [*session.watches.running, *(stream for stream in session.streams.values() if stream.is_alive())]
+
+def _stay(session):
+    "Print what the watches of a session say, until they have ended or somebody presses Ctrl-C."
+    heard = SimpleQueue()
+    session.set_sender(heard)
+    _note("Watching: what there is to tell is printed here. Ctrl-C ends it.")
+    with suppress(KeyboardInterrupt):
+        while _watches_of(session) or not heard.empty():
+            with suppress(Empty): _tell(heard.get(timeout=.5))
+
+def _tell(note):
+    _say(f"{note.time.astimezone():%H:%M:%S}  {note}")
+    if note.path: _note(f"  {note.path}")
 
 # %% ../../nbs/application/cli.ipynb #656d302c
 def capture_camera(
@@ -134,17 +160,22 @@ def detect_images(
 ) -> int:                      # Exit status: 1 if a picture could not be looked at
     "Count the objects in each picture; one that cannot be read does not keep the others from being counted."
     _check_weights(args.weights)
-    found = {}
-    for path in args.image:
+    found, wanted = {}, list(dict.fromkeys(picture for image in args.image for picture in _expanded(image)))
+    for path in wanted:
         try: found[path] = _count(path, args.conf)
         except Exception as error: _note(f"llmcam: {why(error)}"); continue
         if not args.json: _say(f"{path}: {_counted(found[path])}"); _note(f"  boxes drawn in {data_dir() / f'detection_{Path(path).name}'}")
     if args.json and found: print(json.dumps(found, ensure_ascii=False, indent=2))
-    return int(len(found) < len(set(args.image)))
+    return int(len(found) < len(wanted))
+
+def _expanded(image):
+    "The pictures that an argument means, without our own drawings; if there are none, the argument itself."
+    found = [str(path) for path in _pictures(image)]
+    return found if found == [image] else [path for path in found if not Path(path).name.startswith("detection_")] or [image]
 
 def _count(path, conf):
     from llmcam.vision.yolo import detect_objects
-    if not Path(path).expanduser().is_file(): raise CliError(f"There is no file {path!r}.")
+    if not Path(path).expanduser().is_file(): raise CliError(f"There is no {'picture in' if Path(path).is_dir() else 'file'} {path!r}.")
     return json.loads(detect_objects(path, conf=conf))
 
 def why(
@@ -161,10 +192,15 @@ def serve_page(
 ) -> int:                      # Exit status
     "Serve the chat page."
     from llmcam.application.runner import run_llmcam
+    from llmcam.core.fc import ModelError
     if bool(args.cert) != bool(args.key): raise CliError("--cert and --key belong together: give both files, or none.")
-    run_llmcam(args.host, args.port, demo=args.demo, cameras=tuple(map(_check_camera, args.camera)), model=args.model,
-               hosts=tuple(args.name), login=args.login, tls=(args.cert, args.key) if args.cert else ())
+    try: run_llmcam(args.host, args.port, demo=args.demo, cameras=tuple(map(_check_camera, args.camera)), model=args.model,
+                    hosts=tuple(args.name), login=args.login, tls=(args.cert, args.key) if args.cert else ())
+    except ModelError as error: raise CliError(_NO_MODEL) from error
     return 0
+
+_NO_MODEL = ("No model is set up. `llmcam serve --demo` needs none: it shows a sample camera, answered by rules that work offline. "
+             "For a model, set OPENAI_API_KEY, or OPENAI_BASE_URL to the address of a server such as Ollama, vLLM or LM Studio.")
 
 # %% ../../nbs/application/cli.ipynb #97525cf2
 _DEMO = (
@@ -252,10 +288,11 @@ _CAMERAS = """cameras:
 _EXAMPLES = {
     "": "examples:\n  llmcam demo\n  llmcam ask \"How many cars are there?\" --camera sample:harbour\n  llmcam serve --demo",
     "ask": "examples:\n  llmcam ask \"How many cars are there?\" --camera sample:harbour --offline\n"
+           "  llmcam ask \"Tell me when there are at least 2 cars\" --camera sample:harbour --offline\n"
            "  llmcam ask \"Is the ferry in?\" --camera https://host/pier.jpg --model gpt-5-mini\n\n" + _CAMERAS,
     "demo": "example:\n  llmcam demo",
     "capture": "examples:\n  llmcam capture sample:harbour\n  llmcam capture digitraffic:Porvoo --out frames\n\n" + _CAMERAS,
-    "detect": "examples:\n  llmcam detect pier.jpg\n  llmcam detect frames/*.jpg --weights yolo11n.pt --conf 0.4 --json",
+    "detect": "examples:\n  llmcam detect pier.jpg\n  llmcam detect frames/ --weights yolo11n.pt --conf 0.4 --json",
     "serve": "examples:\n  llmcam serve --demo\n  llmcam serve --camera https://host/pier.jpg --port 8000\n"
              "  llmcam serve --host 0.0.0.0 --login --cert pier.crt --key pier.key",
 }
@@ -270,7 +307,8 @@ def _detector_options(command):
 
 def _add_ask(commands):
     ask = _add(commands, "ask", "ask a question about cameras",
-               "Ask a question about one or more cameras. The answer goes to standard output, what happens on the way to standard error.")
+               "Ask a question about one or more cameras. The answer goes to standard output, what happens on the way to standard error. "
+               "If you ask to be told when something happens, the command stays and prints it, until Ctrl-C.")
     ask.add_argument("question", help="what you want to know")
     ask.add_argument("--camera", metavar="URI", action="append", default=[], help="camera to look through; may be given more than once")
     _detector_options(ask)
@@ -287,7 +325,7 @@ def _add_others(commands):
     capture.add_argument("--out", metavar="DIR", help="folder to save to (default: $LLMCAM_DATA, else ./data)")
     capture.set_defaults(run=capture_camera)
     detect = _add(commands, "detect", "count the objects in pictures", "Count the objects in pictures, and save each picture with its boxes.")
-    detect.add_argument("image", metavar="IMAGE", nargs="+", help="picture files")
+    detect.add_argument("image", metavar="IMAGE", nargs="+", help="picture files, folders or patterns")
     _detector_options(detect)
     detect.add_argument("--conf", type=_confidence, default=.25, metavar="0..1", help="drop what is less certain than this (default: 0.25)")
     detect.add_argument("--json", action="store_true", help="print one JSON object, counts by file")

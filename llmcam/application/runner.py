@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastcore.basics import patch
+from h11 import DONE
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..core.fc import default_client
 from ..core.policy import ToolPolicy
@@ -103,6 +105,34 @@ class ChatServer:
     def __repr__(self): return f"ChatServer({self.url})"
 
 # %% ../../nbs/application/runner.ipynb #32334928
+class _Line(H11Protocol):
+    "A connection that does not wait for long until a request has come in whole."
+    patience, most = 10.0, 100  # Seconds for one, connections that may wait at a time
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.waiting = vars(self.server_state).setdefault("waiting", {})
+        self._watch()
+
+    def data_received(self, data): super().data_received(data); self._watch()
+
+    def on_response_complete(self): super().on_response_complete(); self._watch()
+
+    def connection_lost(self, exc): super().connection_lost(exc); self._heard()
+
+# %% ../../nbs/application/runner.ipynb #c012b5cc
+@patch
+def _watch(self: _Line):
+    "Begin to wait for a request, or end when it is here, or has become a socket."
+    if self.conn.their_state is DONE or self.transport.is_closing() or self.transport.get_protocol() is not self: return self._heard()
+    if self not in self.waiting: self.waiting[self] = self.loop.call_later(self.patience, self.transport.abort)
+    if len(self.waiting) > self.most: next(iter(self.waiting)).transport.abort()
+
+@patch
+def _heard(self: _Line):
+    if timer := self.waiting.pop(self, None): timer.cancel()
+
+# %% ../../nbs/application/runner.ipynb #b94a70c1
 def _bound(host, port):
     "A listening socket, or an error that says what to do."
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -123,7 +153,7 @@ def _server(self: ChatServer):
     self._socket = _bound(self.host, self.port)
     self.port = self._socket.getsockname()[1]
     cert = dict(zip(("ssl_certfile", "ssl_keyfile"), map(str, self.tls)))
-    return uvicorn.Server(uvicorn.Config(self.app, log_level="warning", http="h11", server_header=False, date_header=False, ws_max_size=4096, **cert,
+    return uvicorn.Server(uvicorn.Config(self.app, log_level="warning", http=_Line, server_header=False, date_header=False, ws_max_size=4096, **cert,
                                          timeout_graceful_shutdown=2, limit_concurrency=400, h11_max_incomplete_event_size=32768))
 
 # %% ../../nbs/application/runner.ipynb #2fb95a8b

@@ -1169,7 +1169,15 @@ def _check(ask: _Ask, streamed: bool):
     if not (reply.text or reply.calls or reply.finish): raise ModelError("The model sent no answer: no choices in its reply.")
     if streamed and not reply.finish and reply.calls and not reply.calls[-1]["arguments"].strip(): reply.finish = "lost"
 
-def _broken(ask: _Ask, error: BaseException):
+def _discreet(error: Exception, client) -> Exception:
+    "`error` without the key of `client`, which some servers repeat in what they answer."
+    key = getattr(client, "api_key", None)
+    if not isinstance(key, str) or len(key) < 8 or key not in str(error): return error
+    error.args = tuple(arg.replace(key, "...") if isinstance(arg, str) else arg for arg in error.args)
+    if isinstance(getattr(error, "message", None), str): error.message = error.message.replace(key, "...")
+    return error
+
+def _broken(ask: _Ask, error: Exception):
     "The connection is lost in the middle: keep what came, if anything did."
     if isinstance(error, Exception) and (ask.reply.text or ask.reply.calls): ask.reply.finish = "lost"
     elif not isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)): raise error
@@ -1201,7 +1209,7 @@ def _make_request(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
             for piece in pieces:
                 if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
                 if ask.reply.length > _LONGEST: break
-        except Exception as e: _broken(ask, e)
+        except Exception as e: _broken(ask, _discreet(e, client))
     if not ask.late: _check(ask, streamed)
 
 def _watched(pieces: Iterator, ask: _Ask) -> Iterator:
@@ -1247,7 +1255,7 @@ async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> Async
         if time.monotonic() < ask.end: raise
         ask.late = True
         return
-    except (json.JSONDecodeError, UnicodeDecodeError) as e: _broken(ask, e)
+    except Exception as e: _broken(ask, _discreet(e, client))
     _check(ask, streamed)
 
 async def _aanswer(ask: _Ask, client, model: str, streamed: bool):

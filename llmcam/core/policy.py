@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -183,6 +184,7 @@ _HOST = re.compile(r"(?<![\w@./~\\-])(?:\[[0-9a-f:.]+\]|localhost|(?:\d{1,3}\.){
 _FILE = re.compile(r"\.(jpe?g|png|gif|webp|bmp|tiff?|mp4|avi|mkv|mov|webm|json|ya?ml|txt|csv|pdf|html?|md|py|ipynb|sh|pt|onnx|zip)$", re.I)
 _QUOTED = re.compile(r"""(["'`])([^"'`\n]{1,300})\1""")
 _PATHLIKE = re.compile(r"^~|[/\\]|\.\w{1,8}$")
+_FOLDER = re.compile(r"\b(?:in|from|of|folder|directory)\s+(?:the\s+)?(?:folder\s+|directory\s+)?([\w-]{1,100})|\b([\w-]{1,100})\s+(?:folder|directory)\b", re.I)
 
 def _hosts_in(text):
     "The hosts that `text` names, in an address or by themselves."
@@ -193,11 +195,12 @@ def _hosts_in(text):
         if not _FILE.search(host): yield host.lower().strip("[]").rstrip(".")
 
 def _paths_in(text):
-    "What looks like a path in `text`: quoted, or a word with a slash, a tilde or a suffix."
+    "What looks like a path in `text`: quoted, a word with a slash, a tilde or a suffix, or the bare name of a folder."
     words = [quoted for _, quoted in _QUOTED.findall(text)] + [word.strip(",;:!?()[]{}<>\"'`") for word in _URL.sub(" ", text).split()]
     for word in words:
         for path in (word, word.rstrip(".")):
             if path and _PATHLIKE.search(path): yield path
+    yield from filter(None, chain.from_iterable(_FOLDER.findall(text)))  # a word that is no folder names nothing that exists
 
 @lru_cache(1024)
 def _named_in(text: str) -> tuple:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from llmcam.application.chat_ui import make_app
 from llmcam.application.runner import ChatServer
 from llmcam.application.session import SessionManager
-from llmcam.core.offline import ScriptedModel
+from llmcam.core.offline import OfflineModel, ScriptedModel
 from llmcam.core.policy import ToolPolicy
 
 FULL = bool(os.environ.get("SAFETY_FULL"))  # run every case of every suite, not only a sample
@@ -15,6 +15,14 @@ def sample(cases, most, seed=1):
     "`cases`, or so many of them that the same are drawn each time."
     cases = list(cases)
     return cases if FULL or len(cases) <= most else random.Random(seed).sample(cases, most)
+
+
+class Recorder(OfflineModel):
+    "The offline model, which keeps what it was sent."
+    def __init__(self): super().__init__(eyes=lambda picture: {"car": 2}); self.heard = []
+    def reply(self, messages, tools=None, *args, **kwargs):
+        self.heard.append(json.dumps([messages, tools], default=str))
+        return super().reply(messages, tools, *args, **kwargs)
 
 
 @contextmanager

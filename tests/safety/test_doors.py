@@ -1,5 +1,6 @@
 "The doors of the page: who is let in, by which name, from where, with which id. What is not ours gets nothing."
 import json, re, secrets
+from contextlib import suppress
 
 import httpx2
 import pytest
@@ -161,6 +162,43 @@ def test_requests_of_any_size_and_shape():
         assert httpx2.get(f"{url}/login").status_code == 200 and len(manager) == 0
 
 
+def test_who_says_nothing_does_not_keep_others_out(monkeypatch):
+    "Hundreds of lines with nothing, half a head or half a body: the oldest are cut, all of them soon, and who is logged in gets in at once."
+    import socket, time
+    from contextlib import ExitStack
+    from llmcam.application import runner
+    monkeypatch.setattr(runner._Line, "patience", 2.0)
+    halves = [b"", b"GET / HTTP/1.1\r\nHost: ", b"POST /login HTTP/1.1\r\nHost: HOST\r\nOrigin: http://HOST\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\nto"]
+    def flood(url, lines):
+        host, port = url.partition("://")[2].split(":")
+        for number in range(410):
+            lines.append(socket.create_connection((host, int(port)), timeout=10))
+            with suppress(OSError): lines[-1].sendall(halves[number % 3].replace(b"HOST", url.partition("://")[2].encode()))
+    login = Login("a token that is long enough")
+    with answering("Hello.", login=login) as (url, manager), ExitStack() as opened, httpx2.Client(base_url=url, headers={"origin": url}, follow_redirects=True) as owner:
+        owner.post("/login", data={"token": "a token that is long enough"})
+        lines = []
+        opened.callback(lambda: [line.close() for line in lines])
+        flood(url, lines)
+        assert owner.get("/").status_code == 200 and opens(url, f"/events?feed={feed_of(owner)}", Origin=url, Cookie=cookies(owner))
+        assert httpx2.get(f"{url}/login").status_code == 200, "nor a stranger with something to say"
+        for line in lines:  # each ends: by its timer, or before
+            with suppress(ConnectionError):
+                while line.recv(1000): pass
+
+
+def test_weak_without_the_watch_over_lines_they_keep_everybody_out(monkeypatch):
+    import socket
+    from llmcam.application import runner
+    monkeypatch.setattr(runner._Line, "_watch", lambda self: None)
+    monkeypatch.setattr(runner._Line, "_heard", lambda self: None)
+    with answering("Hello.") as (url, manager):
+        host, port = url.partition("://")[2].split(":")
+        lines = [socket.create_connection((host, int(port)), timeout=10) for _ in range(410)]
+        assert httpx2.get(url).status_code == 503
+        for line in lines: line.close()
+
+
 # -- the login
 
 def test_without_a_login_only_this_machine_is_served():
@@ -178,7 +216,8 @@ def test_nothing_is_seen_before_the_login():
             shown = stranger.get("/")
             assert shown.status_code == 303 and shown.headers["location"] == "/login" and "token" not in (shown.text + stranger.get("/login").text).replace('name="token"', "").replace('id="token"', "").replace('for="token"', "").replace("give its token", "")
             assert [stranger.post(path, data=dict([body.split("=", 1)])).status_code for path, body in (("/chat", "text=Hi"), ("/stop", "watch=x"))] == [404, 404]
-            assert stranger.get("/data/cap_1.jpg").status_code == 404 and not opens(url, "/events?feed=x", Origin=url)
+            assert stranger.get("/data/cap_1.jpg").status_code == 404
+            with pytest.raises(InvalidStatus, match="403"): connect(f"{url.replace('http', 'ws')}/events?feed=x", origin=url, proxy=None)
             for guess in ("", "a token", "a token that is long enougH", "\x00", "a" * 9000): assert stranger.post("/login", data={"token": guess}).status_code == 200
             assert stranger.get("/login?code=x").status_code == 200 and stranger.get("/").status_code == 303
             assert len(manager) == 0, "strangers make no sessions"

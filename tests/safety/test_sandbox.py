@@ -1,7 +1,7 @@
 """The sandbox of `execute_bash_command`: attacks that start for certain, and end inside.
 
 Each attack says STARTED, and ESCAPED if it gets out. Beside them stand the same attacks where there is no sandbox, or no watcher: there they work."""
-import os, pty, shutil, signal, socket, subprocess, sys, time
+import os, platform, pty, shutil, signal, socket, subprocess, sys, time
 from contextlib import nullcontext, suppress
 
 import pytest
@@ -111,12 +111,35 @@ def test_a_program_that_runs_as_its_owner_is_disarmed(own_data):
     assert (own_data / "id").stat().st_mode & 0o6000 == 0
 
 
+_CALL = "import ctypes, os; call = ctypes.CDLL(None).syscall; print('STARTED'); print('ESCAPED' if {} else 'refused')"
+_SHMGET, _, _, _KEYCTL, *_ = B._CALLS.get(platform.machine(), (0, (0,) * 10))[1]
+UNCOUNTED = {  # name: what reaches the keys of the person's login, or memory that no process has
+    "the keys of a login": _CALL.format(f"call({_KEYCTL}, 0, -3, 0) > 0"),
+    "memory in files that are nowhere": _CALL.format("call({}, b'x', 0) >= 0".format({"x86_64": 319, "aarch64": 279}.get(platform.machine(), 0))),
+    "memory of the system": _CALL.format(f"call({_SHMGET}, 0, 4096, 0o1600) >= 0"),
+    "requests in a ring": _CALL.format("call(425, 8, ctypes.create_string_buffer(256)) >= 0"),
+}
+
+
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_the_kernel_refuses_what_nobody_could_count(name):
+    if not B._filter(): lacking("a filter for this machine")
+    said = boxed(f'{PYTHON} "{UNCOUNTED[name]}"')
+    assert "STARTED" in said and "refused" in said, said
+
+
+def test_weak_without_the_filter_the_kernel_lets_it(monkeypatch):
+    monkeypatch.setattr(B, "_filter", lambda: b"")
+    assert sum("ESCAPED" in boxed(f'{PYTHON} "{code}"') for code in UNCOUNTED.values()) >= 2, "a machine may forbid some of them by itself"
+
+
 # -- what takes too much
 
 BOMBS = {  # name: (command that goes on until it is stopped, why it is)
     "processes": ("echo STARTED; f() {{ f | f & }}; f; sleep 711.5", "processes"),
     "processes of their own sessions": ("echo STARTED; while true; do setsid sleep 712.5 & done", "processes"),
     "memory": ("echo STARTED; for i in 1 2 3; do (head -c 600m /dev/zero | tail -c 590m | sleep 713.5) & done; wait", "memory"),
+    "shared memory": (f"{PYTHON} 'import mmap, os, time; print(\"STARTED\", flush=True); [os.fork() for _ in range(2)]; m = mmap.mmap(-1, 600 << 20); [m.__setitem__(k, 1) for k in range(0, 600 << 20, 4096)]; time.sleep(717.5)'", "memory"),
     "disk": ("echo STARTED; for i in $(seq 9); do head -c 200m /dev/zero > {data}/$i; done; sleep 714.5", "wrote"),
     "files": ("echo STARTED; cd {data}; while true; do touch $((++i))-{{1..2000}}; done", "files"),
     "output": ("echo STARTED; yes 715.5", "did not end"),
@@ -132,7 +155,7 @@ def test_what_takes_too_much_is_ended(name, own_data):
     took = time.monotonic() - begun
     shutil.rmtree(own_data)
     assert "STARTED" in said and "killed: " in said and wanted in said, said[-300:]
-    assert took < 30 and len(said) < 25_000 and survivors(r"71[1-6]\.5") == []
+    assert took < 30 and len(said) < 25_000 and survivors(r"71[1-7]\.5") == []
 
 
 @pytest.mark.parametrize("name", ["processes of their own sessions", "memory", "disk"])

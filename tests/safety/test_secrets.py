@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from camera_servers import snapshot_server
-from safety.helpers import listen, serving, until, visiting
+from safety.helpers import Recorder, listen, serving, until, visiting
 from servers import LocalServer
 
 from llmcam.application.chat_ui import make_app
@@ -129,14 +129,6 @@ def test_model_errors_on_the_page(caplog, capfd):
         assert shown.count("msg error") >= 1 and KEY not in shown
     printed = capfd.readouterr()
     assert KEY not in caplog.text and KEY not in printed.err + printed.out
-
-
-class Recorder(OfflineModel):
-    "The offline model, which keeps what it was sent."
-    def __init__(self): super().__init__(eyes=lambda picture: {"car": 2}); self.heard = []
-    def reply(self, messages, tools=None, *args, **kwargs):
-        self.heard.append(json.dumps([messages, tools], default=str))
-        return super().reply(messages, tools, *args, **kwargs)
 
 
 @pytest.mark.parametrize("fault", [None, "unavailable"])

@@ -51,8 +51,8 @@ RULES = {  # name: (what is looked for, modules that may, snippets that it catch
         {"utils/bash_command", "vision/stream", "vision/yolo"}, ["import subprocess", "os.system(command)", "asyncio.create_subprocess_shell(command)"]),
     "a shell in between": (lambda node: isinstance(node, ast.Call) and keyword(node, "shell") == "True" or calls(node, "os.system", "os.popen", "getoutput"), set(),
         ["subprocess.run(command, shell=True)", "os.popen(command)"]),
-    "text as code": (lambda node: isinstance(node, ast.Call) and dotted(node.func) in ("eval", "exec", "compile", "builtins.eval", "builtins.exec"), {"core/fn_to_schema"}, ["eval(text)", "exec(text)", "compile(text, '', 'exec')"]),
-    "revived objects": (lambda node: bool({m.split(".")[0] for m in imports(node) if m} & REVIVE) or calls(node, "torch.load", "np.load") or keyword(node, "allow_pickle") == "True", set(),
+    "text as code": (lambda node: isinstance(node, ast.Call) and (getattr(node.func, "id", "") in ("eval", "exec", "compile") or dotted(node.func) in ("builtins.eval", "builtins.exec")), {"core/fn_to_schema"}, ["builtins.eval(text)", "eval(text)", "exec(text)", "compile(text, '', 'exec')"]),
+    "revived objects": (lambda node: bool({m.split(".")[0] for m in imports(node) if m} & REVIVE) or calls(node, "torch.load", "np.load") or keyword(node, "allow_pickle") == "True", {"core/fn_to_schema"},  # which copies what it has made itself
         ["import pickle", "from joblib import load", "torch.load(path)", "np.loadtxt(x); f(x, allow_pickle=True)"]),
     "YAML with types": (lambda node: calls(node, "yaml.load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all") and keyword(node, "Loader") not in ("yaml.CSafeLoader", "yaml.SafeLoader", "_yaml_loader()"), set(),
         ["yaml.load(text, Loader=yaml.Loader)", "yaml.unsafe_load(text)"]),

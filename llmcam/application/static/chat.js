@@ -8,7 +8,7 @@
   let after = Number(log.dataset.after), unread = 0, pause = 500, socket;
 
   // -- staying at the end: whatever grows or moves, we follow, until the person scrolls away
-  let following = true, touched = -1e9;
+  let following = Boolean($(".msg.user, .noti", log)), touched = -1e9;  // the empty page is read from its top
   const atEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
   const toEnd = () => { scroll.scrollTop = scroll.scrollHeight; };
   const touch = () => { touched = performance.now(); };
@@ -23,8 +23,16 @@
   keepUp.observe(log); keepUp.observe(scroll);
 
   // -- showing items
-  const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
-  const localTimes = root => root.querySelectorAll("time[datetime]").forEach(t => { t.textContent = clock.format(new Date(t.dateTime)); });
+  // One way to show a time, the viewer's own; also where a notification says in words when its frame was taken.
+  const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  function localTimes(root) {
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      const day = time.dateTime.slice(0, 10), words = time.closest(".noti")?.querySelector(".prose");
+      time.textContent = clock.format(new Date(time.dateTime));
+      for (const texts = words && document.createTreeWalker(words, NodeFilter.SHOW_TEXT); texts?.nextNode();)
+        texts.currentNode.data = texts.currentNode.data.replace(/\b(\d\d:\d\d:\d\d) UTC\b/g, (_, at) => clock.format(new Date(`${day}T${at}Z`)));
+    }
+  }
 
   function element(html) {
     const template = document.createElement("template");
@@ -34,7 +42,8 @@
   }
 
   function show(item) {
-    const fresh = element(item.html), old = document.getElementById(fresh.id);
+    const fresh = element(item.html), known = document.getElementById(fresh.id), old = item.kind === "user" ? null : known;
+    if (known && !old) known.remove();  // what waited comes to the end, where its answer follows
     if (old) {
       const named = (root, all) => [...root.querySelectorAll("details")].filter(all).map(d => [$("summary", d).textContent, d]);
       const sole = old.querySelectorAll("details").length === 1, open = new Map(named(old, d => d.open));
@@ -177,7 +186,7 @@
 
   localTimes(document);
   fit();
-  toEnd();
+  if (following) toEnd();
   fromTheTop($(".ask:has(.choice)"));
   if (matchMedia("(min-width: 961px)").matches) box.focus();
   connect();
