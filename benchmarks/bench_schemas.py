@@ -160,10 +160,12 @@ def toolslm():
 MAKERS = {"llmcam": ours, "pydantic": pydantic, "openai-agents": openai_agents, "fastmcp": fastmcp, "langchain-core": langchain, "toolslm": toolslm}
 
 def makers():
-    "Those that are installed."
+    "Those that are installed, by name, and the names of the others."
+    found, absent = {}, []
     for name, make in MAKERS.items():
-        try: yield name, make()
-        except ImportError as e: print(f"skipped {name}: not installed ({e.name})")
+        try: found[name] = make()
+        except ImportError: absent.append(name)
+    return found, absent
 
 
 # Right?
@@ -241,14 +243,15 @@ def main():
     parser.add_argument("--full", action="store_true", help="more functions for the medians")
     n = 400 if parser.parse_args().full else 100
     warnings.simplefilter("ignore")
-    found = dict(makers())
+    found, absent = makers()
     verdicts = {name: [judged(make, kind) for kind in KINDS] for name, make in found.items()}
-    print(f"\n| kind of signature | {' | '.join(found)} |\n| --- |{' --- |' * len(found)}")
+    print(f"| kind of signature | {' | '.join(found)} |\n| --- |{' --- |' * len(found)}")
     for i, kind in enumerate(KINDS): print(f"| {kind[0].replace('|', chr(92) + '|')} | {' | '.join(v[i].replace('|', '/')[:60] for v in verdicts.values())} |")
     print(f"| **right, of {len(KINDS)}** | {' | '.join(str(v.count('ok')) for v in verdicts.values())} |")
     times = {name: speeds(make, n) for name, make in found.items()}
     print(f"\n| CPU time, median of {n}, µs | first time | again | first time, to ours |\n| --- | --- | --- | --- |")
     for name, (first, again) in times.items(): print(f"| {name} | {first:.0f} | {again:.2f} | {first / times['llmcam'][0]:.1f} × |")
     print(f"| `bind_arguments`, two plain parameters | | {bind_speed(n // 5):.2f} | |")
+    if absent: print(f"\nNot installed here: {', '.join(absent)}.")
 
 if __name__ == "__main__": main()

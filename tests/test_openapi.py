@@ -1,5 +1,5 @@
 "REST APIs as tools, and classes as REST APIs: documents of every kind, requests as the document wants them, lessons instead of exceptions."
-import copy, json, random, re, time
+import copy, json, pickle, random, re, time
 from collections import namedtuple
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -626,8 +626,46 @@ def test_the_document_is_not_shared_with_the_tools(shared_data):
         for value in list(node.values() if isinstance(node, dict) else node):
             if isinstance(value, (dict, list)): spoil(value)
         node.clear()
-    for tool in api_schema("http://h", oas): spoil(tool)
+    for tool in copy.deepcopy(api_schema("http://h", oas)): spoil(tool)
+    for tool in api_schema("http://h", oas):
+        tool["function"]["parameters"].pop("$defs", None)
+        spoil(tool)
     assert oas == before
+
+def test_no_change_of_a_tool_changes_another():
+    node = {"type": "object", "properties": {"next": {"$ref": "#/components/schemas/N"}, "kind": {"enum": ["a", "b"]}}, "required": ["kind"]}
+    one, other = api_schema("http://h", document({"/a": {"post": body({"$ref": "#/components/schemas/N"})}, "/b": {"post": body({"$ref": "#/components/schemas/N"})}}, {"schemas": {"N": node}}))
+    before, shared = json.dumps(other), one["function"]["parameters"]["$defs"]["N"]
+    assert shared is other["function"]["parameters"]["$defs"]["N"] and shared == node | {"properties": {**node["properties"], "next": {"$ref": "#/$defs/N"}}}
+    changes = [lambda d, l: d.update(x=1), lambda d, l: d.__setitem__("x", 1), lambda d, l: d.pop("type"), lambda d, l: d.popitem(), lambda d, l: d.setdefault("x", 1), lambda d, l: d.clear(),
+               lambda d, l: d.__delitem__("type"), lambda d, l: d.__ior__({"x": 1}), lambda d, l: d["properties"]["kind"].clear(), lambda d, l: l.append(1), lambda d, l: l.extend([1]), lambda d, l: l.insert(0, 1),
+               lambda d, l: l.remove("a"), lambda d, l: l.pop(), lambda d, l: l.clear(), lambda d, l: l.sort(), lambda d, l: l.reverse(), lambda d, l: l.__setitem__(0, 1), lambda d, l: l.__delitem__(0),
+               lambda d, l: l.__iadd__([1]), lambda d, l: l.__imul__(2)]
+    for change in changes:
+        with pytest.raises(TypeError, match="deepcopy"): change(shared, shared["properties"]["kind"]["enum"])
+        plain = copy.deepcopy(shared)
+        change(plain, plain["properties"]["kind"]["enum"])  # the same on a copy works
+    for again in (copy.deepcopy(one), pickle.loads(pickle.dumps(one)), json.loads(json.dumps(one))):
+        assert again == one and type(again["function"]["parameters"]["$defs"]["N"]["properties"]) is dict
+        again["function"]["parameters"]["$defs"]["N"]["properties"]["kind"]["enum"].append("c")
+    assert type(copy.copy(shared)) is dict and type(shared | {}) is dict
+    one["function"]["parameters"]["$defs"]["M"] = one["function"]["parameters"]["$defs"].pop("N")
+    one["function"]["parameters"]["properties"]["body"].clear()
+    assert json.dumps(other) == before
+
+def test_where_the_service_is():
+    get = {"get": {}}
+    url = lambda *args: [tool["function"]["metadata"]["url"] for tool in api_schema(*args)]
+    elsewhere = {"get": {"servers": [{"url": "https://two.example/v2"}]}, "put": {}, "servers": [{"url": "https://three.example"}]}
+    assert url(None, document({"/t": get}, servers=[{"url": "https://one.example/v1/"}])) == ["https://one.example/v1/t"]
+    assert url(None, document({"/t": elsewhere}, servers=[{"url": "https://one.example"}])) == url(None, document({"/t": elsewhere})) == ["https://two.example/v2/t", "https://three.example/t"]
+    assert url("https://mine.example", document({"/t": elsewhere})) == ["https://mine.example/t"] * 2
+    for servers in ({}, {"servers": []}, {"servers": [{"url": "/v1"}]}, {"servers": [{"url": "ftp://one.example"}]}, {"servers": 3}):
+        with pytest.raises(SpecError, match="#/paths/~1t/get: nothing in the document says where the service is. Pass base_url"): api_schema(None, document({"/t": get}, **servers))
+        with pytest.raises(SpecError, match="base_url"): api_schema("", document({"/t": get}, **servers))
+    for base in ("one.example", "/v1", "file:///etc", "localhost:8000"):
+        with pytest.raises(SpecError, match="starts with http"): api_schema(base, document({"/t": get}))
+    assert api_schema(None, document()) == []
 
 def test_what_is_beside_a_reference():
     props = {"a": {"$ref": "#/components/schemas/T", "description": "Which", "nullable": True}, "b": {"$ref": "#/components/schemas/T", "default": "x"}}
@@ -720,3 +758,11 @@ def test_a_record_that_says_too_little_is_refused(echo):
         assert not echo.requests
     kill["function"]["metadata"]["level"] = "write"
     assert "message" not in fn_exec(asked, [json.loads(json.dumps(kill))], policy) and len(echo.requests) == 1
+
+
+def test_files_behind_references_and_in_parts():
+    parts = {"allOf": [{"type": "object", "properties": {"a": {"$ref": "#/components/schemas/File"}, "note": {"type": "string"}}}, {"$ref": "#/components/schemas/More"}],
+             "properties": {"c": {"type": "array", "items": {"$ref": "#/components/schemas/File"}}, "d": {"type": "string"}, "e": True}}
+    more = {"properties": {"b": {"type": "string", "format": "binary"}}, "allOf": [{"$ref": "#/components/schemas/More"}] * 9}  # in circles
+    function = one(body(parts, "multipart/form-data"), method="post", components={"schemas": {"File": {"type": "string", "format": "binary"}, "More": more}})
+    assert sorted(function["metadata"]["request"]["files"]) == ["a", "b", "c"]

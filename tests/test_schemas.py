@@ -1,5 +1,5 @@
 "Functions as tools: every kind of signature gets a right schema, and what a model sends becomes what the signature asks for."
-import copy, functools, gc, json, pickle, random, subprocess, sys, weakref
+import copy, functools, gc, inspect, json, pickle, random, subprocess, sys, weakref
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ import typing_extensions
 from jsonschema import Draft202012Validator, ValidationError
 from pydantic import BaseModel, Field
 
+from llmcam.core import fn_to_schema
 from llmcam.core.fn_to_schema import (ArgumentError, Hidden, SchemaError, Tool, bind_arguments, extract_parameter_comments, function_schema,
                                       param_converter, public_tool)
 
@@ -616,3 +617,100 @@ def test_names_in_generics_are_looked_up_where_the_function_is(monkeypatch):
     schema = function_schema(module.find)["function"]["parameters"]
     assert schema["properties"]["a"]["items"] == {"$ref": "#/$defs/Spot"} == schema["properties"]["c"]["additionalProperties"]["items"] and schema["properties"]["d"]["enum"] == ["Spot"]
     assert bind_arguments(module.find, {"a": [{"x": 1}], "b": [{"x": "2"}]}) == {"a": [module.Spot(1)], "b": [module.Spot(2)]}
+
+
+def test_arguments_are_always_new_and_always_checked():
+    def look(image: str, n: int = 1, /, *rest: str, zone: Zone | None = None, anything: Any = None, **more: int): pass
+    assert bind_arguments(lambda: None, {}) == {}
+    for sent in ({}, {"image": []}, {"image": "a", "cars": "many"}, [], None, "image"):
+        with pytest.raises(ArgumentError): bind_arguments(look, sent)
+    sent = {"image": "a"}
+    bound = bind_arguments(look, sent)
+    assert bound is not sent and bound == sent and bound.args == ("a",) and bound.kwargs == {}
+
+
+def test_a_new_function_never_gets_the_plan_of_one_that_is_gone():
+    "Python gives the place in memory, and so the identity, of the old one to the new one."
+    places = set()
+    for i in range(50):
+        scope = {}
+        exec(f"def f{i}(p{i}: int): pass", scope)
+        func = scope.pop(f"f{i}")
+        places.add(id(func))
+        assert function_schema(func).name == f"f{i}" and bind_arguments(func, {f"p{i}": 1}) == {f"p{i}": 1}
+        del func, scope
+    assert len(places) < 50
+
+
+HEADERS = """
+def a(
+    x: int,                         # One
+    y: Literal["a, b", "#c"] = "#c",  # Two  # noqa: E501
+    *,
+    z: dict[str, int] = {},
+    w=(1, 2),  #
+    v: str = 'it"s'  # Last
+): pass
+def b(x: int,  # One
+      # On its own
+      y=3): pass
+def c(
+    x =
+        3,  # One, not of a parameter called 3
+    y=lambda a, x: a,  # Two
+): pass
+async def d(
+    x: list[
+        int],  # One
+    # own
+    y: str = '''t, # ''',  # Two
+    **z: int  # Three
+) -> "a # b": pass
+def e(
+    *x: int,  # One
+    y: int = Field(default=[1], ge=0),  # Two
+): pass  # Body
+def f(x, y): return x  # Body
+def g(
+    x, y,  # Two
+    z: int,  # Three (a, b
+            # and more
+):
+    # Body
+    return x
+def h(  # Lead
+    x: int,
+): pass
+"""
+
+def test_quick_readings_agree_with_general_ones(tmp_path, monkeypatch):
+    "Headers that are tables are read line by line, plain functions by their code; all else, and these too, can be read in general."
+    (tmp_path / "headers_of_all_shapes.py").write_text("from typing import Literal\nfrom pydantic import Field\n" + HEADERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    import headers_of_all_shapes as module
+    functions = [getattr(module, name) for name in "abcdefgh"] + [f for f in (*vars(fn_to_schema).values(), *globals().values()) if inspect.isfunction(f)]
+    quick = 0
+    for func in functions:
+        text = fn_to_schema._source(func.__code__, func.__globals__)
+        assert fn_to_schema._read_comments(func) == fn_to_schema._pieced(func.__code__, text)
+        quick += bool(fn_to_schema._TABLE.match(text))
+        assert fn_to_schema._signature(func) == [(p.name, p.kind, p.annotation, p.default) for p in inspect.signature(func).parameters.values()]
+    assert quick >= 5 and not fn_to_schema._TABLE.match(HEADERS[HEADERS.index("def c"):])
+    assert extract_parameter_comments(module.a) == {"x": "One", "y": "Two", "v": "Last"} and extract_parameter_comments(module.c) == {"x": "One, not of a parameter called 3", "y": "Two"}
+
+
+def test_copies_of_a_schema_are_equal_however_they_are_made():
+    def look(image: Path, zone: Zone, mode: Mode = Mode.fast, limit: float = 1e300, *, note: str = "it's \"so\"\n\ud83d"): "Look \\ here."
+    tools = [function_schema(look) for _ in range(5)]
+    assert all(tool == tools[0] for tool in tools)
+    tools[-1]["function"]["parameters"]["properties"]["mode"]["enum"].append("x")
+    tools[-1]["function"]["metadata"]["service"] = "x"
+    assert function_schema(look) == tools[0]
+
+
+def test_signatures_that_were_set_win():
+    def look(*args): pass
+    look.__signature__ = inspect.signature(lambda image, n=1: None)
+    assert list(shape(look)["properties"]) == ["image", "n"]
+    look.note = "any other attribute changes nothing"
+    assert list(shape(look)["properties"]) == ["image", "n"]

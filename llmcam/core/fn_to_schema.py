@@ -7,7 +7,7 @@ __all__ = ['Hidden', 'SchemaError', 'ArgumentError', 'param_converter', 'extract
            'public_tool', 'Arguments', 'bind_arguments']
 
 # %% ../../nbs/core/fn_to_schema.ipynb #116a7df8
-import ast, collections.abc, inspect, json, linecache, re, sys, textwrap, types, typing
+import ast, collections.abc, inspect, json, linecache, marshal, re, sys, textwrap, types, typing
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, is_dataclass
@@ -19,7 +19,7 @@ from math import isfinite
 from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from fastcore.basics import patch
 
@@ -214,6 +214,7 @@ def _untitled(schema):
 
 # %% ../../nbs/core/fn_to_schema.ipynb #16cebc3b
 _EMPTY = inspect.Parameter.empty
+_to_json = json.JSONEncoder(allow_nan=False).encode
 
 @dataclass(slots=True)
 class _Parameter:
@@ -232,7 +233,9 @@ def _schemas(params):
     hard = [p for p in params if found[p.name] is None]
     if not hard: return found, {}
     schemas, defs = _pydantic_schemas(hard)
-    return {**found, **_untitled(schemas)}, {name: _untitled(schema) for name, schema in defs.items()}
+    try: schemas, defs = json.loads(_to_json([_untitled(schemas), {name: _untitled(schema) for name, schema in defs.items()}]))
+    except (TypeError, ValueError) as e: raise SchemaError(f"the schema of {', '.join(schemas)} is no JSON: {e}") from e
+    return {**found, **schemas}, defs
 
 # %% ../../nbs/core/fn_to_schema.ipynb #37c2732b
 def param_converter(
@@ -247,16 +250,17 @@ def param_converter(
 # %% ../../nbs/core/fn_to_schema.ipynb #3c55b455
 _PIECE = re.compile(r"""[^\#"'()\[\]{},\n]*(?: [,\n]\s*(?:\*{1,2}\s*)?(?P<name>[^\W\d]\w*)\s*(?=[:=,)\#]) | (?P<comment>\#[^\n]*) | (?P<flat>\[[^\#"'()\[\]{}]*\])
     | (?P<open>[(\[{]) | (?P<close>[)\]}]) | (?P<string>"{3}(?:\\.|[^\\])*?"{3} | '{3}(?:\\.|[^\\])*?'{3} | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*') | [,\n])""", re.X | re.S)
-_LINT = re.compile(r"(?:^|\s*#\s*)(?:noqa\b|nosec\b|type:\s*ignore|(?:pragma|pylint|pyright|mypy|ruff|fmt):).*$", re.I)
+_LINT = re.compile(r"#\s*(?:noqa\b|nosec\b|type:\s*ignore|(?:pragma|pylint|pyright|mypy|ruff|fmt):).*$", re.I)
 _LONGEST = 400  # lines of a header
 
-def _comment_text(comment): return _LINT.sub("", comment.lstrip("#").strip()).strip()
+def _comment_text(comment): return _LINT.sub("", comment).lstrip("#").strip()
 
 def _source(code, names):
-    "The source of a function from its first line on, as far as it is there."
+    "The source of a function from its first line to that on which its body begins, as far as it is there."
     linecache.checkcache(code.co_filename)
-    first = code.co_firstlineno - 1
-    return "".join(linecache.getlines(code.co_filename, names)[first:first + _LONGEST])
+    first = code.co_firstlineno
+    body = next((line for _, _, line in code.co_lines() if line and line > first), first + _LONGEST)
+    return "".join(linecache.getlines(code.co_filename, names)[first - 1:body])
 
 def _opening(text, name):
     "Where the parameters of `name` begin in `text`; -1 if the file is no longer the one that was imported."
@@ -305,11 +309,9 @@ def close(self: _Header, at):
     if behind and self.line_start(at) <= self.at: self.note(_comment_text(behind[1]))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #f9483fbc
-def _read_comments(func):
-    "Comments in the header of `func`, by parameter."
-    code, depth = func.__code__, 1
-    text = _source(code, func.__globals__)
-    start, header = _opening(text, code.co_name), _Header(code, text)
+def _pieced(code, text):
+    "Comments in the header `text` of any shape, by parameter."
+    start, header, depth = _opening(text, code.co_name), _Header(code, text), 1
     if start < 0: return {}
     for piece in _PIECE.finditer(f"{text[:start]}\n{text[start + 1:]}", start):
         kind = piece.lastgroup
@@ -321,15 +323,31 @@ def _read_comments(func):
             if not depth: header.close(piece.start(kind)); break
     return {name: " ".join(notes) for name, notes in header.found.items() if notes}
 
+# %% ../../nbs/core/fn_to_schema.ipynb #ebce948d
+_WORDS, _TEXT = r"""[^\#"'()\[\]{},\\\n]*""", r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
+_FLAT = rf"[(\[{{](?:{_WORDS}(?:,|{_TEXT}))*{_WORDS}[)\]}}]"  # brackets without brackets in them
+_ROW = re.compile(rf"(?:[ \t]*[*/],\n)?[ \t]*\*{{0,2}}(\w+){_WORDS}(?:(?:{_TEXT}|{_FLAT}){_WORDS})*(?:,|(?=[^\n]*\n[ \t]*\)))[ \t]*(\#[^\n]*)?\n")
+_TABLE = re.compile(rf"[ \t]*(?:async )?def (\w+)(\(\n)(?:{_ROW.pattern})*[ \t]*\)")
+
+def _read_comments(func):
+    "Comments in the header of `func`, by parameter."
+    code = func.__code__
+    text = _source(code, func.__globals__)
+    if "#" not in text: return {}
+    table = _TABLE.match(text)
+    if not table or table[1] != code.co_name: return _pieced(code, text)
+    notes = ((name, _comment_text(comment)) for name, comment in _ROW.findall(text, table.end(2), table.end()) if comment)
+    return {name: note for name, note in notes if note}
+
 # %% ../../nbs/core/fn_to_schema.ipynb #cf93763e
 def _written(func):
     "The function that a person wrote behind `func`, `None` when it is not written in Python."
     for _ in range(100):
+        if type(func) is types.FunctionType and not hasattr(func, "__wrapped__"): return func
         if isinstance(func, partial): func = func.func
         elif inspect.ismethod(func): func = func.__func__
         elif isinstance(func, type): func = func.__init__
         elif hasattr(func, "__wrapped__"): func = func.__wrapped__
-        elif inspect.isfunction(func): return func
         elif inspect.isbuiltin(func) or not inspect.isfunction(getattr(type(func), "__call__", None)): return None
         else: func = type(func).__call__
     return None
@@ -371,7 +389,10 @@ def extract_parameter_comments(
     func: Callable,  # Function, or class, to read
 ) -> dict[str, str]: # Comment of each parameter that has one
     "The comments that stand beside the parameters in the source of `func`, or beside the fields of a class without an `__init__` of its own."
-    written = _written(func)
+    return _comments(func, _written(func))
+
+def _comments(func, written):
+    if func is written: return _read_comments(func)
     generated = written is None or written.__code__.co_filename == "<string>"
     if isinstance(func, type) and generated and (is_dataclass(func) or hasattr(func, "_fields")): return _field_comments(func)
     return _read_comments(written) if written else {}
@@ -408,7 +429,8 @@ def _section(lines, start):
 # %% ../../nbs/core/fn_to_schema.ipynb #21d564cd
 def _read_docstring(doc):
     "What the function does, and what its parameters are, from a Google, NumPy or Sphinx docstring."
-    lines, kept, params, at, name = inspect.cleandoc(doc or "").splitlines(), [], {}, 0, None
+    if not doc or "\n" not in doc and ":" not in doc: return (doc or "").strip(), {}  # one sentence
+    lines, kept, params, at, name = inspect.cleandoc(doc).splitlines(), [], {}, 0, None
     while at < len(lines):
         found, match = _section(lines, at), _SPHINX.match(lines[at])
         if found: params.update(found[0]); at = found[1]; continue
@@ -456,29 +478,28 @@ def _resolve(name, hint, scope):
     raise SchemaError(f"parameter {name!r}: the type {hint!r} cannot be found ({failed}). "
                       "Import or define it beside the function.") from failed
 
-
-def _has_text(hint): return isinstance(hint, (str, typing.ForwardRef)) or any(map(_has_text, getattr(hint, "__args__", ())))
+def _has_text(hint):
+    if type(hint) is type or get_origin(hint) is Literal: return False
+    return isinstance(hint, (str, typing.ForwardRef)) or any(map(_has_text, getattr(hint, "__args__", ())))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9bed1dde
 _GUESSES = {bool: bool, str: str, int: int | float, float: int | float}
 
-def _type_of(p, written):
+def _type_of(name, hint, default, scope):
     "The type of a parameter: its hint, or a guess from its default; nullable if its default is `None`."
-    hint = p.annotation
-    if hint is _EMPTY: return _GUESSES.get(type(p.default), Any)
-    scope = getattr(written, "__globals__", {})
-    tp = _resolve(p.name, hint, scope) if _has_text(hint) else hint
-    if p.default is not None or _takes_none(tp): return tp
+    if hint is _EMPTY: return _GUESSES.get(type(default), Any)
+    tp = _resolve(name, hint, scope) if _has_text(hint) else hint
+    if default is not None or _takes_none(tp): return tp
     try: return Annotated[(Union[tp.__origin__, None], *tp.__metadata__)] if get_origin(tp) is Annotated else Union[tp, None]
-    except TypeError as e: raise _unrepresentable(p.name, tp, str(e)) from e
+    except TypeError as e: raise _unrepresentable(name, tp, str(e)) from e
 
 def _takes_none(tp):
     if get_origin(tp) is Annotated: tp = tp.__origin__
     return tp in (Any, object, None, type(None)) or type(None) in get_args(tp) or get_origin(tp) is Literal and None in get_args(tp)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #c3395da1
-def _is_hidden(p, marks):
-    return p.name.startswith("_") or any(isinstance(mark, _HiddenMark) for mark in marks)
+def _is_hidden(name, marks):
+    return name.startswith("_") or any(isinstance(mark, _HiddenMark) for mark in marks)
 
 def _told(marks):
     "The description that an `Annotated` type carries."
@@ -493,20 +514,38 @@ def _marks(tp): return getattr(tp, "__metadata__", ())
 # %% ../../nbs/core/fn_to_schema.ipynb #3d225619
 def _is_field(mark): return type(mark).__name__ == "FieldInfo" and type(mark).__module__ == "pydantic.fields"
 
-def _with_field(p, tp, marks):
+def _with_field(tp, default):
     "Type, default and the `Field` that knows it, of a parameter of type `tp`."
-    field = next((mark for mark in reversed((*marks, p.default)) if _is_field(mark)), None)
-    if field is None or not (_is_field(p.default) or p.default is _EMPTY): return tp, p.default, None
-    if field is p.default: tp = Annotated[tp, field]
+    field = next((mark for mark in reversed((*_marks(tp), default)) if _is_field(mark)), None)
+    if field is None or not (_is_field(default) or default is _EMPTY): return tp, default, None
+    if field is default: tp = Annotated[tp, field]
     if field.is_required(): return tp, _EMPTY, None
     return tp, field.get_default(call_default_factory=True), field
 
 # %% ../../nbs/core/fn_to_schema.ipynb #c91e5abc
+_POSITIONAL_ONLY, _POSITIONAL, _REST, _KEYWORD, _EXTRA = (getattr(inspect.Parameter, kind) for kind in (
+    "POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD", "VAR_POSITIONAL", "KEYWORD_ONLY", "VAR_KEYWORD"))
+
 def _signature(func):
-    try: return inspect.signature(func)
+    "Name, kind, hint and default of each parameter."
+    if type(func) is types.FunctionType and func.__dict__.keys().isdisjoint(("__wrapped__", "__signature__")): return _declared(func)
+    try: return [(p.name, p.kind, p.annotation, p.default) for p in inspect.signature(func).parameters.values()]
     except (ValueError, TypeError) as e:
         raise SchemaError(f"{func!r} has no signature that can be read ({e}). Wrap it in a function with type hints.") from e
 
+def _declared(func):
+    "The same, as a plain function itself has it."
+    code, hints, values = func.__code__, func.__annotations__, func.__defaults__ or ()
+    n, only, named = code.co_argcount, code.co_posonlyargcount, code.co_argcount + code.co_kwonlyargcount
+    names, stars = code.co_varnames[:named], list(code.co_varnames[named:])
+    defaults = {**dict(zip(names[n - len(values):n], values)), **(func.__kwdefaults__ or {})}
+    kinds = [(name, _POSITIONAL_ONLY if i < only else _POSITIONAL) for i, name in enumerate(names[:n])]
+    if code.co_flags & inspect.CO_VARARGS: kinds.append((stars.pop(0), _REST))
+    kinds += [(name, _KEYWORD) for name in names[n:]]
+    if code.co_flags & inspect.CO_VARKEYWORDS: kinds.append((stars[0], _EXTRA))
+    return [(name, kind, hints.get(name, _EMPTY), defaults.get(name, _EMPTY)) for name, kind in kinds]
+
+# %% ../../nbs/core/fn_to_schema.ipynb #62a6e633
 def _no_object(func, name):
     tool = _tool_name(func)
     return SchemaError(f"parameter {name!r}: {tool} is a method without its object. Pass the bound method: `thing.{tool}`.")
@@ -514,17 +553,17 @@ def _no_object(func, name):
 def _parameters(func, written, documented):
     "The parameters of `func` that a model may set."
     fixed = func.keywords if isinstance(func, partial) else ()
-    comments = extract_parameter_comments(func)
-    for p in _signature(func).parameters.values():
-        if p.name in ("self", "cls") and p.annotation is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD: raise _no_object(func, p.name)
-        tp = _type_of(p, written)
+    comments, scope = _comments(func, written), getattr(written, "__globals__", {})
+    for name, kind, hint, default in _signature(func):
+        if name in ("self", "cls") and hint is _EMPTY and kind is _POSITIONAL: raise _no_object(func, name)
+        tp, field = _type_of(name, hint, default, scope), None
         marks = _marks(tp)
-        if p.name in fixed or (p.default is not _EMPTY and _is_hidden(p, marks)): continue
-        if p.kind is p.VAR_KEYWORD and getattr(get_origin(tp), "__name__", "") == "Unpack":
+        if name in fixed or (default is not _EMPTY and _is_hidden(name, marks)): continue
+        if kind is _EXTRA and getattr(get_origin(tp), "__name__", "") == "Unpack":
             yield from _unpacked(get_args(tp)[0], comments, documented)
             continue
-        tp, default, field = _with_field(p, tp, marks)
-        yield _Parameter(p.name, tp, p.kind, default, comments.get(p.name) or _told(_marks(tp)) or documented.get(p.name, ""), field)
+        if marks or _is_field(default): tp, default, field = _with_field(tp, default)
+        yield _Parameter(name, tp, kind, default, comments.get(name) or _told(_marks(tp)) or documented.get(name, ""), field)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #24ad0e32
 _UNSET = object()  # the default of what may be left out
@@ -535,7 +574,7 @@ def _unpacked(tp, comments, documented):
     for name, hint in _class_hints(_twin(tp)).items():
         needed = name in _twin(tp).__required_keys__
         inner = get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
-        yield _Parameter(name, inner, inspect.Parameter.KEYWORD_ONLY, _EMPTY if needed else _UNSET, told.get(name) or _told(_marks(inner)))
+        yield _Parameter(name, inner, _KEYWORD, _EMPTY if needed else _UNSET, told.get(name) or _told(_marks(inner)))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #356f719a
 def _tool_name(func):
@@ -545,23 +584,24 @@ def _tool_name(func):
 
 def _description(func, written):
     "The docstring that speaks of `func`: not that of `partial`, nor of a class that is called by its objects."
+    if func is written: return func.__doc__
     if isinstance(func, partial): return _description(func.func, written)
     own = inspect.isroutine(func) or isinstance(func, type)
     return (own and inspect.getdoc(func)) or (written and written.__doc__) or (not own and type(func).__doc__) or ""
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9b3d3cc4
-_to_json = json.JSONEncoder(allow_nan=False).encode
-
 class _Fresh:
-    "Copies of a JSON value."
-    def __init__(self, value): self.text, self.read, self.copy = _to_json(value), False, self.load
+    "Copies of a value that consists of JSON's literals."
+    def __init__(self, value): self.packed, self.copy = marshal.dumps(value), self.first
 
-    def load(self):
-        value = json.loads(self.text)
-        if self.read:
-            try: self.copy = eval(f"lambda: {value!r}", {})  # what `json` has read consists of literals only
-            except (SyntaxError, MemoryError, RecursionError): pass  # nested deeper than Python compiles
-        self.read = True
+    def first(self):
+        self.copy = self.second
+        return marshal.loads(self.packed)
+
+    def second(self):
+        value = marshal.loads(self.packed)
+        try: self.copy = eval(f"lambda: {value!r}", {})
+        except (SyntaxError, MemoryError, RecursionError): self.copy = partial(marshal.loads, self.packed)  # deeper than Python compiles
         return value
 
 # %% ../../nbs/core/fn_to_schema.ipynb #e02406a1
@@ -571,9 +611,10 @@ class _Plan:
     name: str
     module: str | None
     fields: dict[str, _Parameter]
-    tool: _Fresh           # as it is when nothing else is asked for
+    tool: _Fresh           # its `function`, as it is when nothing else is asked for
     strict: Any = None     # the same in OpenAI's strict form, once it was asked for
     bind: Any = None       # makes arguments for a call, once there was one
+    owner: Any = None      # a weak reference to the function
     positional: tuple[str, ...] = ()
     rest: _Parameter | None = None
     extra: _Parameter | None = None
@@ -585,9 +626,7 @@ def _default_value(value):
     if type(value) in (str, int, bool, type(None)) or type(value) is float and isfinite(value): return value
     if value is _UNSET: raise TypeError
     from pydantic_core import to_jsonable_python
-    value = to_jsonable_python(value)
-    _to_json(value)
-    return value
+    return json.loads(_to_json(to_jsonable_python(value)))
 
 def _property(p, schema):
     "The schema of one parameter with its description and default."
@@ -600,13 +639,13 @@ def _property(p, schema):
 def _object_schema(params):
     "The JSON Schema of all parameters together."
     schemas, defs = _schemas(params)
-    named = [p for p in params if p.kind not in (p.kind.VAR_POSITIONAL, p.kind.VAR_KEYWORD)]
+    named = [p for p in params if p.kind is not _REST and p.kind is not _EXTRA]
     shape = {"type": "object", "properties": {p.name: _property(p, schemas[p.name]) for p in named},
              "required": [p.name for p in named if p.default is _EMPTY]}
     for p in params:
-        if p.kind is p.kind.VAR_POSITIONAL:
+        if p.kind is _REST:
             shape["properties"][p.name] = {**_property(p, {"type": "array", "items": schemas[p.name]}), "default": []}
-        if p.kind is p.kind.VAR_KEYWORD: shape["additionalProperties"] = _property(p, schemas[p.name]) or True
+        if p.kind is _EXTRA: shape["additionalProperties"] = _property(p, schemas[p.name]) or True
     return {**shape, "$defs": defs} if defs else shape
 
 # %% ../../nbs/core/fn_to_schema.ipynb #8b77e205
@@ -616,39 +655,37 @@ def _make_plan(func):
     description, documented = _read_docstring(_description(func, written))
     if isinstance(func, type) and written: documented = {**_read_docstring(written.__doc__)[1], **documented}
     params = list(_parameters(func, written, documented))
-    kinds = inspect.Parameter
-    by_kind = {p.kind: p for p in params}
-    rest, extra = by_kind.get(kinds.VAR_POSITIONAL), by_kind.get(kinds.VAR_KEYWORD)
-    before_rest = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD) if rest else (kinds.POSITIONAL_ONLY,)
-    name, module = _tool_name(func), getattr(func, "__module__", None) if inspect.isroutine(func) and not inspect.ismethod(func) else None
-    return _Plan(name, module, {p.name: p for p in params if p not in (rest, extra)}, _template(name, description, params, module), rest=rest, extra=extra,
-                 positional=tuple(p.name for p in params if p.kind in before_rest))
+    rest, extra = (next((p for p in params if p.kind is kind), None) for kind in (_REST, _EXTRA))
+    before_rest = (_POSITIONAL_ONLY, _POSITIONAL) if rest else (_POSITIONAL_ONLY,)
+    name, module = _tool_name(func), func.__module__ if func is written or inspect.isroutine(func) and not inspect.ismethod(func) else None
+    return _Plan(name, module, {p.name: p for p in params if p is not rest and p is not extra}, _template(name, description, params, module), rest=rest,
+                 extra=extra, positional=tuple(p.name for p in params if p.kind in before_rest))
 
 def _template(name, description, params, module):
-    facts = {**({"module": module} if module else {}), "service": module or name}
-    function = {"name": name, "description": description, "parameters": _object_schema(params), "metadata": facts}
-    try: return _Fresh({"type": "function", "function": function})
-    except (TypeError, ValueError) as e: raise SchemaError(f"the schema of {', '.join(function['parameters']['properties'])} is no JSON: {e}") from e
+    facts = {"module": module, "service": module} if module else {"service": name}
+    return _Fresh({"name": name, "description": description, "parameters": _object_schema(params), "metadata": facts})
 
 # %% ../../nbs/core/fn_to_schema.ipynb #53c40a56
-_plans, _method_plans = WeakKeyDictionary(), WeakKeyDictionary()
+_plans, _method_plans = {}, {}  # by the identity of the function, as long as it lives
 
 def _plan(func):
     "The plan of `func`, made at its first use."
     kept, key = (_method_plans, func.__func__) if type(func) is types.MethodType else (_plans, func)
-    try: return kept[key]
-    except KeyError: plan = kept[key] = _make_plan(func)
-    except TypeError: plan = _make_plan(func)  # an object without hash or weak references
+    if plan := kept.get(id(key)): return plan
+    plan, place = _make_plan(func), id(key)
+    try: plan.owner = ref(key, lambda _: kept.pop(place, None))
+    except TypeError: return plan  # an object without weak references
+    kept[place] = plan
     return plan
 
 # %% ../../nbs/core/fn_to_schema.ipynb #f6c491ac
 class Tool(dict):
     "A tool in OpenAI's function-calling form, with the Python function behind it as `func`."
-    func: Callable | None = None
+    __slots__ = "func", "__weakref__"
 
     def __init__(self, *args, func: Callable | None = None, **kwargs):
-        super().__init__(*args, **kwargs)
-        if func is not None: self.func = func
+        dict.__init__(self, *args, **kwargs)
+        self.func = func
 
     @property
     def name(self) -> str: return self["function"]["name"]
@@ -684,10 +721,10 @@ def function_schema(
     **metadata,                           # Facts for the host, which no model sees
 ) -> Tool:                                # The tool
     "The tool that lets a model call `func`, from its type hints, comments and docstring."
-    plan = _plan(func)
-    tool = Tool.__new__(Tool)  # `__init__` would take half as long as all the rest
-    tool.update((_strict_tool(plan) if strict else plan.tool).copy())
-    tool.func, function = func, tool["function"]
+    plan = _plans.get(id(func)) or _plan(func)
+    tool = Tool.__new__(Tool)  # `__init__` would take a tenth of the time
+    tool["type"], tool.func = "function", func
+    function = tool["function"] = (_strict_tool(plan) if strict else plan.tool).copy()
     facts = function["metadata"]
     if service_name: facts["service"] = service_name
     if hasattr(func, "tool_level") or type(func) not in _FUNCTIONS: _declare(func, facts)
@@ -702,10 +739,9 @@ _STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname",
 
 def _strict_tool(plan):
     if plan.strict is None:
-        tool = json.loads(plan.tool.text)
-        function = tool["function"]
+        function = plan.tool.copy()
         function.update(parameters=_strict(function["parameters"], plan.name), strict=True)
-        plan.strict = _Fresh(tool)
+        plan.strict = _Fresh(function)
     return plan.strict
 
 def _strict(schema, where):
@@ -767,11 +803,15 @@ def public_tool(
 # %% ../../nbs/core/fn_to_schema.ipynb #e0408709
 class Arguments(dict):
     "Arguments by name, checked against a signature. Call with `func(*bound.args, **bound.kwargs)`."
+    __slots__ = ()
     args: tuple = ()
-    placed: tuple = ()  # names of those that are in `args`
 
     @property
-    def kwargs(self) -> dict: return {name: value for name, value in self.items() if name not in self.placed} if self.placed else self
+    def kwargs(self) -> dict: return self
+
+class _Placed(Arguments):
+    "Arguments of which some go by position."
+    __slots__ = "args", "kwargs"
 
 # %% ../../nbs/core/fn_to_schema.ipynb #b6dc644d
 def _meant(value):
@@ -815,7 +855,7 @@ def _coerce(value, p):
 # %% ../../nbs/core/fn_to_schema.ipynb #fcdb905e
 def _usage(plan):
     "One line on what the function takes."
-    schema = json.loads(plan.tool.text)["function"]["parameters"]
+    schema = plan.tool.copy()["parameters"]
     plain = str.maketrans("", "", "`\\")
     shown = [f"{name}: {_shape_name(p).translate(plain)}" + ("" if name in schema["required"] else f" = {json.dumps(p.get('default'))}")
              for name, p in schema["properties"].items()]
@@ -857,43 +897,46 @@ def _bind(plan, arguments):
     if plan.rest and plan.rest.name in left: _bind_one(_list_of(plan.rest), left.pop(plan.rest.name), bound, wrong)
     if left: _bind_extra(plan, left, bound, wrong)
     if wrong: raise ArgumentError(f"{'; '.join(wrong)}. {_usage(plan)}")
-    return _place(plan, bound)
+    return _place(plan, bound) if plan.positional or plan.rest else bound
 
 def _list_of(p): return _Parameter(p.name, list[p.type] if p.type is not Any else list, default=[])
 
 # %% ../../nbs/core/fn_to_schema.ipynb #a9651ead
 def _place(plan, bound):
     "Put those arguments into `args` that go by position."
-    if not (plan.positional or plan.rest): return bound
     rest = bound.get(plan.rest.name, []) if plan.rest else []
     needed = [i for i, name in enumerate(plan.positional, 1) if name in bound]
     first = plan.positional if rest else plan.positional[:max(needed, default=0)]
+    bound = _Placed(bound)
     bound.args = (*(bound[n] if n in bound else plan.fields[n].default for n in first), *rest)
-    bound.placed = (*first, plan.rest.name) if plan.rest else first
+    placed = (*first, plan.rest.name) if plan.rest else first
+    bound.kwargs = {name: value for name, value in bound.items() if name not in placed}
     return bound
 
 # %% ../../nbs/core/fn_to_schema.ipynb #90e5dfdc
-class _Everything:
-    def __contains__(self, kind): return True
+_JSON = frozenset((*_NAMES, list, dict))
 
 def _passing(tp):
     "The types of the values that need no more than a look to pass as `tp`."
     if get_origin(tp) is Annotated and all(isinstance(mark, str) for mark in tp.__metadata__): tp = tp.__origin__
-    if tp in (Any, object): return _Everything()
+    if tp in (Any, object): return _JSON
     kinds = get_args(tp) if get_origin(tp) in (Union, types.UnionType) else (tp,)
-    return frozenset(kinds) if all(kind in (*_NAMES, list, dict) for kind in kinds) else ()
+    return frozenset(kinds) if _JSON.issuperset(kinds) else ()
 
 def _binder(plan):
     "A function that makes `Arguments` from what a model sent."
     passing = {name: _passing(p.type) for name, p in plan.fields.items()}
     required = [name for name, p in plan.fields.items() if p.default is _EMPTY or p.fill]
+    by_position = plan.positional or plan.rest
     def bind(arguments):
         if type(arguments) is not dict: return _bind(plan, arguments)
-        for name, value in arguments.items():
-            if type(value) not in passing.get(name, ()): return _bind(plan, arguments)
-        for name in required:
-            if name not in arguments: return _bind(plan, arguments)
-        return _place(plan, Arguments(arguments))
+        try:
+            for name, value in arguments.items():
+                if type(value) not in passing[name]: return _bind(plan, arguments)
+            if len(arguments) < len(passing):
+                for name in required: arguments[name]
+        except KeyError: return _bind(plan, arguments)
+        return _place(plan, arguments) if by_position else Arguments(arguments)
     plan.bind = bind
     return bind
 
@@ -903,5 +946,5 @@ def bind_arguments(
     arguments: dict,  # What the model sent, by name
 ) -> Arguments:       # The same, checked and coerced; `.args` and `.kwargs` are ready to call with
     "Make of `arguments` what the signature of `func` asks for. Raises `ArgumentError` that says what was expected."
-    plan = _plan(func)
+    plan = _plans.get(id(func)) or _plan(func)
     return (plan.bind or _binder(plan))(arguments)

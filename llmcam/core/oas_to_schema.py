@@ -9,7 +9,6 @@ __all__ = ['SpecError', 'load_oas', 'api_schema', 'use_credentials', 'generate_r
 import gc, json, os, re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import replace
@@ -97,20 +96,14 @@ def _parse_yaml(text, limit=16 * 2**20):
     return found
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e64b2871
-@contextmanager
-def _uncollected():
-    "Without the garbage collector, which would look through the whole document again and again while we make more of it."
-    was_on = gc.isenabled()
-    gc.disable()
-    try: yield
-    finally: was_on and gc.enable()
-
 def _parse_json(raw):
     "The JSON in `raw`; raises `ValueError`."
     import msgspec
-    try:
-        with _uncollected(): return msgspec.json.decode(raw)
+    collecting = gc.isenabled()
+    gc.disable()
+    try: return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError): pass
+    finally: collecting and gc.enable()
     return json.loads(raw, parse_constant=lambda word: _refuse(f"{word} is not a JSON value"))
 
 def _refuse(words): raise ValueError(words)
@@ -280,7 +273,8 @@ def name(self: _Reader, ref):
     "The name under which the schema behind `ref` goes among the `$defs`."
     _, last = _follow(self.oas, {"$ref": ref})
     if last not in self.names:
-        name = plain = re.sub(r"[^a-zA-Z0-9_.-]+", "_", _steps(last)[-1]) or "schema"
+        name = plain = _steps(last)[-1]
+        if not name.isalnum() or not name.isascii(): name = plain = re.sub(r"[^a-zA-Z0-9_.-]+", "_", name) or "schema"
         n = 1
         while name in self.refs: n += 1; name = f"{plain}_{n}"
         self.refs[name], self.names[last] = last, name
@@ -355,6 +349,25 @@ _PARTS = {word: part for part, words in {
     _one: "items additionalProperties not contains propertyNames if then else unevaluatedProperties unevaluatedItems",
     _several: "allOf anyOf oneOf prefixItems", _named: "properties patternProperties dependentSchemas"}.items() for word in words.split()}
 
+# %% ../../nbs/core/oas_to_schema.ipynb #0bdf2b1a
+def _unchangeable(self, *args, **kwargs):
+    raise TypeError("The operations of a document share this definition. Change a copy of the tool: copy.deepcopy(tool).")
+
+def _sealed(kind, *changes):
+    "The class `kind` without its ways to change a value. A deep copy is of `kind` itself."
+    plain = lambda self, memo: {k: deepcopy(v, memo) for k, v in self.items()} if kind is dict else [deepcopy(v, memo) for v in self]
+    return type(f"_Shared{kind.__name__.title()}", (kind,), {"__slots__": (), "__deepcopy__": plain, "__copy__": kind, "__reduce__": lambda self: (kind, (kind(self),)),
+                                                            **dict.fromkeys(("__setitem__", "__delitem__", "pop", "clear", *changes), _unchangeable)})
+
+_SharedDict = _sealed(dict, "update", "setdefault", "popitem", "__ior__")
+_SharedList = _sealed(list, "append", "extend", "insert", "remove", "sort", "reverse", "__iadd__", "__imul__")
+
+def _shared(value):
+    "`value`, a dict or list that nobody else has, so that many may hold it."
+    for key, part in value.items() if value.__class__ is dict else enumerate(value):
+        if part.__class__ is dict or part.__class__ is list: value[key] = _shared(part)
+    return _SharedDict(value) if value.__class__ is dict else _SharedList(value)
+
 # %% ../../nbs/core/oas_to_schema.ipynb #70253bab
 @patch
 def define(self: _Reader):
@@ -364,9 +377,9 @@ def define(self: _Reader):
         name = waiting.pop()
         if name in self.defs: continue
         ref, links = self.refs[name], set()
-        try: self.defs[name] = self.schema(_walk(self.oas, ref), links)
+        try: schema = self.schema(_walk(self.oas, ref), links)
         except SpecError as e: raise e.under(*_steps(ref))
-        self.links[name] = links
+        self.defs[name], self.links[name] = _shared(schema) if isinstance(schema, dict) else schema, links
         waiting.extend(links - self.defs.keys())
 
 @patch
@@ -437,17 +450,15 @@ def _brief(text, limit=1000):
 # %% ../../nbs/core/oas_to_schema.ipynb #f373f19c
 def _writing(parameter):
     "How a parameter is written into the request, `None` if in the usual way."
-    if not ("style" in parameter or "explode" in parameter or "content" in parameter): return None
     usual = "form" if parameter["in"] in ("query", "cookie") else "simple"
     if "content" in parameter: return ["json", False]
     style = parameter["style"] if isinstance(parameter.get("style"), str) else usual
     explode = parameter["explode"] if isinstance(parameter.get("explode"), bool) else style == "form"
     return None if (style, explode) == (usual, usual == "form") else [style, explode]
 
-def _parameter_schema(reader, parameter, refs):
-    "The schema of one parameter with its description."
-    content = _dict(parameter, "content") if "content" in parameter else None
-    return _described(reader, next(iter(content.values()), {}) if content else parameter, parameter, refs)
+def _holder(parameter):
+    "What has the schema of a parameter: itself, or its content."
+    return next(iter(_dict(parameter, "content").values()), parameter)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #7ffed3a1
 _PLACEHOLDER = re.compile(r"{([^{}]+)}")
@@ -465,14 +476,14 @@ class _Groups(dict):
         if place not in self.required: self.required.append(place)
 
 def _groups(reader, declared, path):
-    found, templated = _Groups(), _PLACEHOLDER.findall(path)
+    found, templated = _Groups(), _PLACEHOLDER.findall(path) if "{" in path else ()
     for (place, name), (parameter, spot) in declared.items():
         if place == "path" and name not in templated: continue
-        try: schema = _parameter_schema(reader, parameter, found.refs)
+        try: schema = _described(reader, _holder(parameter) if "content" in parameter else parameter, parameter, found.refs)
         except SpecError as e: raise e.under(*spot)
         found.add("header" if place == "cookie" else place, name, schema, place == "path" or parameter.get("required") is True)
         if place == "cookie": found.cookies.append(name)
-        if how := _writing(parameter): found.encoding[f"{place}.{name}"] = how
+        if ("style" in parameter or "explode" in parameter or "content" in parameter) and (how := _writing(parameter)): found.encoding[f"{place}.{name}"] = how
     for name in templated:  # in the path, and declared nowhere
         if ("path", name) not in declared: found.add("path", name, {"type": "string"}, True)
     return found
@@ -508,11 +519,25 @@ def _file_fields(schema, defs, media_type):
     kind = _kind(media_type)
     if _rank(kind) == 9 and not kind.startswith(("text/", "multipart/")) and not kind.endswith(("xml", "json")): return ["*"]
     if not kind.startswith("multipart/"): return []
-    if "$ref" in schema: schema = defs[schema["$ref"].rsplit("/", 1)[-1]]
-    fields = schema.get("properties", {}) if isinstance(schema, dict) else {}
-    return [field for field, prop in fields.items() if _is_binary(prop) or isinstance(prop, dict) and _is_binary(prop.get("items"))]
+    return [name for name, field in _body_fields(schema, defs).items() if _is_binary(field) or _is_binary(_behind(field.get("items"), defs))]
 
-def _is_binary(prop): return isinstance(prop, dict) and (prop.get("format") == "binary" or "contentMediaType" in prop)
+def _behind(schema, defs):
+    "What `schema` refers to; an object in any case."
+    if isinstance(schema, dict) and "$ref" in schema: schema = defs[schema["$ref"].rsplit("/", 1)[-1]]
+    return schema if isinstance(schema, dict) else {}
+
+def _body_fields(schema, defs):
+    "The fields of an object, those of all parts that it is put together from."
+    found, waiting, seen = {}, [schema], set()
+    while waiting:
+        part = _behind(waiting.pop(), defs)
+        if id(part) in seen: continue
+        seen.add(id(part))
+        waiting.extend(part.get("allOf", ()))
+        found.update((name, _behind(field, defs)) for name, field in part.get("properties", {}).items())
+    return found
+
+def _is_binary(field): return field.get("format") == "binary" or "contentMediaType" in field
 
 # %% ../../nbs/core/oas_to_schema.ipynb #214566d2
 _ODD_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -545,6 +570,7 @@ def _base(base_url, oas):
     "Where the service is."
     base, server = (base_url or "").rstrip("/"), _server(oas)
     if not base: return server if server.startswith("http") else ""
+    if not base[:8].lower().startswith(("http://", "https://")): raise SpecError(f"{base_url!r} is not an address that starts with http.")
     there, here = _split(server), _split(base)
     path = there.path.rstrip("/")
     if (not there.netloc or there[:2] == here[:2]) and path and not here.path: return base + "/" + path.lstrip("/")
@@ -565,7 +591,7 @@ def _secret_places(reader):
 def _security(wanted, places):
     "The first way of identifying oneself that is accepted and that we know."
     for option in wanted if isinstance(wanted, list) else ():
-        if isinstance(option, dict) and option and all(name in places for name in option): return [places[name] for name in option]
+        if isinstance(option, dict) and option and places.keys() >= option.keys(): return [places[name] for name in option]
     return []
 
 # %% ../../nbs/core/oas_to_schema.ipynb #6cd5e085
@@ -573,7 +599,7 @@ class _Service:
     "One document on its way to tools."
     def __init__(self, base_url, oas, service_name, fixup):
         self.oas, self.reader, self.taken = oas, _Reader(oas), {}
-        self.base, self.service, self.fixup = _base(base_url, oas), service_name, fixup
+        self.base, self.given, self.service, self.fixup = _base(base_url, oas), bool(base_url), service_name, fixup
         self.places = _secret_places(self.reader)
         self.security = _security(oas.get("security"), self.places)
         self.secrets = {(place, name.lower()) for place, name in self.places.values()}
@@ -586,8 +612,9 @@ class _Service:
             try: made.extend(self.path_tools(path, item) if not path.startswith("x-") else ())
             except SpecError as e: raise e.under("paths", path)
         defs = self.reader.reached()
-        for tool, groups, media_type in made: _finish(tool["function"], groups, media_type, defs(groups.refs) if groups.refs else {})
-        return [tool for tool, *_ in made]
+        for tool, groups, media_type in made:
+            if groups.refs or media_type: _finish(tool["function"], groups, media_type, defs(groups.refs) if groups.refs else {})
+        return [tool for tool, _, _ in made]
 
 # %% ../../nbs/core/oas_to_schema.ipynb #756c9b0f
 @patch
@@ -595,8 +622,8 @@ def path_tools(self: _Service, path, item):
     "The tools of one path, with what is needed to finish them."
     item = self.reader.deref(item)
     shared = _declared(self.reader, item, self.secrets) if item.get("parameters") else {}
-    for method in _METHODS:
-        if method not in item or item[method] is None: continue
+    for method in filter(item.__contains__, _METHODS):
+        if item[method] is None: continue
         try:
             operation = self.reader.deref(item[method])
             own = _declared(self.reader, operation, self.secrets) if operation.get("parameters") else {}
@@ -612,8 +639,9 @@ def _finish(function, groups, media_type, defs):
 def _told(operation, method, path):
     "What the operation does."
     summary, more = operation.get("summary"), operation.get("description")
-    texts = [_brief(text) for text in (summary, more if more != summary else None) if text and isinstance(text, str)]
-    return "\n".join(texts).strip() or f"{method.upper()} {path}"
+    summary = _brief(summary) if isinstance(summary, str) else ""
+    more = _brief(more) if isinstance(more, str) and more != summary else ""
+    return (f"{summary}\n{more}" if summary and more else summary or more) or f"{method.upper()} {path}"
 
 @patch
 def tool(self: _Service, path, method, operation, item, declared):
@@ -623,12 +651,14 @@ def tool(self: _Service, path, method, operation, item, declared):
     except SpecError as e: raise e.under("requestBody")
     properties = dict(groups) if len(groups) < 2 else {place: groups[place] for place in ("path", "query", "header", "body") if place in groups}
     parameters = {"type": "object", "properties": properties, "required": groups.required}
-    name = operation["operationId"] if isinstance(operation.get("operationId"), str) else f"{method}{path}"
+    name = operation.get("operationId")
     return Tool({"type": "function", "function": {
-        "name": _unique_name(name, self.taken), "description": _told(operation, method, path), "parameters": parameters,
+        "name": _unique_name(name if isinstance(name, str) else f"{method}{path}", self.taken), "description": _told(operation, method, path), "parameters": parameters,
         "metadata": self._metadata(path, method, operation, item, groups, media_type, parameters), "fixup": self.fixup}}), groups, media_type
 
 # %% ../../nbs/core/oas_to_schema.ipynb #a7e82935
+_LOOKING = ("get", "head")  # methods that change nothing
+
 @patch
 def _metadata(self: _Service, path, method, operation, item, groups, media_type, parameters):
     "What the request needs and no model sees."
@@ -637,18 +667,20 @@ def _metadata(self: _Service, path, method, operation, item, groups, media_type,
     if groups.cookies: request["cookies"] = groups.cookies
     if media_type: request["body_type"] = media_type
     if security := _security(operation["security"], self.places) if "security" in operation else self.security: request["security"] = security
-    return {"url": (self.base or self._own_base(operation, item)) + path, "method": method,
+    return {"url": (self.base if self.given else self._address(operation, item)) + path, "method": method,
             "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
-            "level": _level_of(method), "untrusted": True, "trusted": self.trusted, "request": request,
-            "tags": [tag for tag in operation["tags"] if isinstance(tag, str)] if isinstance(operation.get("tags"), list) else []}
+            "level": "network" if method in _LOOKING else "write", "untrusted": True, "trusted": self.trusted, "request": request,
+            "tags": list(filter(_is_text, tags)) if isinstance(tags := operation.get("tags"), list) else []}
 
-def _level_of(method): return "network" if method.lower() in ("get", "head") else "write"
+def _level_of(method): return "network" if method.lower() in _LOOKING else "write"
 
 @patch
-def _own_base(self: _Service, operation, item):
-    "Where one operation is, in a document that has no place for all."
+def _address(self: _Service, operation, item):
+    "Where one operation is, when only the document can say."
     own = _server(operation) or _server(item)
-    return own if own.startswith("http") else ""
+    if not (found := own if own.startswith("http") else self.base):
+        raise SpecError("nothing in the document says where the service is. Pass base_url, such as https://api.example.org.")
+    return found
 
 # %% ../../nbs/core/oas_to_schema.ipynb #603894c1
 def api_schema(
@@ -665,9 +697,11 @@ def api_schema(
         raise SpecError(f"expected version 3.0 or 3.1, found {version!r}. Is it an OpenAPI document?").under("openapi")
     if "paths" not in oas and not {"webhooks", "components"} & oas.keys(): raise SpecError("the document has no operations.").under("paths")
     title = _dict(oas, "info").get("title")
-    try:
-        with _uncollected(): return _Service(base_url, oas, service_name or (title if _is_text(title) else "api"), _dotted(fixup or generate_request)).tools()
+    collecting = gc.isenabled()
+    gc.disable()
+    try: return _Service(base_url, oas, service_name or (title if _is_text(title) else "api"), _dotted(fixup or generate_request)).tools()
     except RecursionError: raise SpecError("a schema is nested too deeply.").under("paths") from None
+    finally: collecting and gc.enable()
 
 # %% ../../nbs/core/oas_to_schema.ipynb #6a4d7bb3
 _credentials: dict[str, Any] = {}

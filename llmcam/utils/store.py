@@ -324,10 +324,16 @@ def execute_operation(
 # %% ../../nbs/utils/store.ipynb #7989363d
 def _activated(tool):
     "A copy of an operation, ready to be put among the tools of a conversation."
-    function, mark = tool["function"], uuid4().hex[:12]
+    function, mark = _copied(tool["function"]), uuid4().hex[:12]
     _touch(mark)
-    metadata = {**function["metadata"], "operation": _name(tool), "activation": mark}
-    return Tool({"type": "function", "function": {**function, "metadata": metadata, "fixup": f"{__name__}.{execute_operation.__name__}"}})
+    function["metadata"] |= {"operation": _name(tool), "activation": mark}
+    function["metadata"]["request"]["schema"] = function["parameters"]
+    return Tool({"type": "function", "function": {**function, "fixup": f"{__name__}.{execute_operation.__name__}"}})
+
+def _copied(value):
+    "A copy, but for the definitions that nobody can change."
+    if type(value) is dict: return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if type(value) is list else value
 
 def _active(tools, service):
     "The activated operations of a service, by the name they have there."
