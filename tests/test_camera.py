@@ -12,11 +12,12 @@ from camera_servers import (FAULTS, Quiet, closed_port, hls_server, http_server,
 from conftest import lacking, program
 from servers import LocalServer
 from llmcam.core.net import NetError
-from llmcam.core.policy import PolicyError, ToolPolicy, gate, trusting
+from llmcam.core.policy import PolicyError, ToolPolicy, current_policy, gate, trusting
 from llmcam.utils.file_manager import capture_path, list_image_files, safe_name, write_new
 from llmcam.vision.camera import (AddressError, AnswerError, BlankPictureError, Camera, CameraError, DamagedPictureError, DeadlineError, EndedError,
-    Frame, NotAPictureError, PictureSizeError, TooLargeError, UnreachableError, _Pool, camera_kind, cameras, capture_frame, close_cameras, decode_image, open_camera)
+    Frame, NotAPictureError, PictureSizeError, ResolvingError, TooLargeError, UnreachableError, _Pool, camera_kind, cameras, capture_frame, close_cameras, decode_image, open_camera)
 from llmcam.utils.file_manager import data_dir, download_file
+from llmcam.vision import camera as camera_module
 from llmcam.vision.stream import NETWORK, Decoder, StreamReader, decoder, guarded_options
 
 needs_ffmpeg = pytest.mark.usefixtures("ffmpeg")
@@ -766,3 +767,116 @@ def test_a_playlist_may_not_lead_a_model_astray(tmp_path):
         def log_message(self, *args): pass
     with http_server(partial(Handler, directory=str(tmp_path))) as url, gate(ToolPolicy(trusted=url.removeprefix("http://"))):
         with pytest.raises(PolicyError, match="10.1.2.3"): capture_frame(f"{url}/live.m3u8")
+
+
+# What came to light later
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    assert Frame(picture()).save(tmp_path / "a" / "b").parent == tmp_path / "a" / "b"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="file"): Frame(picture()).save(tmp_path / "file")
+
+
+def test_programs_that_capture_in_one_second_keep_all_their_pictures(own_data):
+    "The whole way, from the tool to the file, while the clock stands still."
+    code = f"""import sys; sys.path[:] = {sys.path!r}
+from datetime import datetime, timezone
+from llmcam.vision import camera
+camera._utc_now = lambda: datetime(2024, 10, 4, tzinfo=timezone.utc)
+@camera.camera_kind("still")
+class Still:
+    def __init__(self, uri, timeout): pass
+    def read(self):
+        import numpy as np
+        return np.full((16, 16, 3), int(sys.argv[1]), np.uint8), camera._utc_now(), "Pier"
+    def close(self): pass
+input()
+for _ in range(25): print(camera.capture_frame("still:"))"""
+    programs = [subprocess.Popen([sys.executable, "-c", code, str(60 * n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for n in (1, 2, 3)]
+    for program in programs: program.stdin.write("\n"); program.stdin.flush()
+    written = [[Path(line) for line in program.communicate()[0].split()] for program in programs]
+    assert [len(paths) for paths in written] == [25] * 3 and len({path for paths in written for path in paths}) == 75
+    for n, paths in enumerate(written, 1):
+        for path in paths: assert abs(Frame.load(path).image.mean() - 60 * n) < 2
+
+
+@pytest.mark.parametrize("values, dark, light", [(np.linspace(0, 1, 64 * 48), 0, 255), (np.linspace(0, 255, 64 * 48), 0, 255), (np.linspace(0, 65535, 64 * 48), 0, 255),
+                                                 (np.linspace(-40, 120, 64 * 48), 0, 255), (np.linspace(280, 90000, 64 * 48), 0, 255), (np.full(64 * 48, 0.5), 127, 127)])
+def test_grey_with_fractions_is_not_black(tmp_path, values, dark, light):
+    "As thermal cameras and microscopes write it. Pillow cuts it off at 255, so that 0 to 1 is black."
+    shot = values.astype(np.float32).reshape(48, 64)
+    Image.fromarray(shot).save(tmp_path / "a.tif")
+    image = Frame.load(tmp_path / "a.tif").image
+    assert abs(int(image.min()) - dark) <= 1 and abs(int(image.max()) - light) <= 1 and (np.diff(image[..., 0].ravel().astype(int)) >= 0).all()
+
+
+def test_grey_with_holes_and_whole_numbers_of_32_bits(tmp_path):
+    shot = np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64); shot[0, 0], shot[0, 1] = np.nan, np.inf
+    Image.fromarray(shot).save(tmp_path / "holes.tif")
+    assert Frame.load(tmp_path / "holes.tif").image[0, :2].max() == 0 and Frame.load(tmp_path / "holes.tif").image.max() >= 254
+    for most in (200, 60000, 2_000_000):
+        Image.fromarray(np.linspace(0, most, 64 * 48).astype(np.int32).reshape(48, 64)).save(tmp_path / "whole.tif")
+        assert Frame.load(tmp_path / "whole.tif").image.max() >= 199
+
+
+def test_pictures_come_in_the_order_of_their_numbers_and_new_ones_are_seen(tmp_path):
+    def put(name): Image.fromarray(picture()).save(tmp_path / name)
+    for name in ("shot10.png", "shot9.png", "shot9-2.png", "shot09.png"): put(name)
+    for uri in (tmp_path, f"{tmp_path}/*.png", f"{tmp_path.parent}/*/shot*.png"):
+        with Camera(uri) as camera: assert [camera.frame().place for _ in range(5)] == ["shot09", "shot9", "shot9-2", "shot10", "shot09"]
+    with Camera(tmp_path) as camera:
+        assert [camera.frame().place for _ in range(3)] == ["shot09", "shot9", "shot9-2"]
+        put("shot11.png"); (tmp_path / "shot10.png").unlink()
+        assert [camera.frame().place for _ in range(2)] == ["shot11", "shot09"]
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "**.jpg", "**/*.jpg", "[", "[a", "no/such/*.jpg"])
+def test_a_pattern_that_finds_nothing(tmp_path, pattern):
+    with pytest.raises(AddressError, match="no pictures|no file"): Camera(f"{tmp_path}/{pattern}").frame()
+
+
+def test_a_camera_that_is_hard_to_find_is_resolving_and_found_at_the_next_call(monkeypatch):
+    go, made = threading.Event(), []
+    class Hidden:
+        live = resolves = True
+        def __init__(self, uri, timeout): made.append(current_policy()); go.wait(10); self.closed = False
+        def read(self): return picture(), None, "Cave"
+        def close(self): self.closed = True; closed.set()
+    closed = threading.Event()
+    monkeypatch.setitem(camera_module._kinds, "hidden", Hidden)
+    policy = ToolPolicy()
+    with gate(policy), Camera("hidden:1") as camera:
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(ResolvingError, match="hidden:1.*Ask again"): camera.frame(timeout=0.2)
+            assert camera.state == "resolving" and time.monotonic() - started < 2
+        go.set()
+        assert camera.frame().place == "Cave" and camera.state == "online" and made == [policy]
+    go.clear(); closed.clear()
+    with Camera("hidden:1") as camera:
+        with pytest.raises(ResolvingError): camera.frame(timeout=0.1)
+    go.set()
+    assert closed.wait(5)  # found when nobody wanted it any more
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_film_of_one_picture_is_a_film(tmp_path, frames):
+    "A decoder holds back its last pictures until it is told that no more will come."
+    film = tmp_path / "short.mp4"
+    subprocess.run([program("ffmpeg"), "-v", "error", "-f", "lavfi", "-i", "testsrc=size=160x90:rate=5", "-frames:v", str(frames), "-c:v", "libx264", "-bf", "2", "-pix_fmt", "yuv420p", str(film)], check=True)
+    with Camera(film) as camera:
+        assert camera.frame(timeout=20).shape == (90, 160, 3)
+        assert camera.frame().age < 5 and camera.state == "online"
+
+
+def test_a_reader_that_is_slow_to_open_is_given_the_time():
+    "Were it ended at each deadline and begun anew, a busy machine would never see a picture."
+    with mjpeg_server([jpeg(str(n)) for n in range(5)]) as (url, state), Camera(url) as camera:
+        state["stall"].set()
+        for _ in range(2):
+            with pytest.raises(DeadlineError, match="still being opened"): camera.frame(timeout=0.1)
+        child = camera._reader.reader.child.pid
+        state["stall"].clear()
+        wait_until(lambda: camera._reader.reader.box.frame)
+        assert camera.frame(timeout=5).shape == (180, 320, 3) and camera._reader.reader.child.pid == child and state["open"] == 1

@@ -2,6 +2,7 @@
 import os, re, subprocess, sys
 from html import unescape
 from importlib import import_module
+from typing import get_origin
 from urllib.parse import unquote
 
 import pytest
@@ -41,7 +42,7 @@ def undescribed(html, module):
         if getattr(value, "__module__", module) != module and f">{name}<" in html: continue  # linked to the page that defines it
         entry = html.partition(f'id="{module}.{name}"')[2].partition('<dt class="sig')[0]
         if not entry: yield name
-        elif callable(value):
+        elif callable(value) and get_origin(value) is None:  # not an alias such as Literal[...]
             table = entry.partition("<table")[2]
             yield from (f"{name}({p.name})" for p in doc_entries.entry(module, name).parameters if f">{p.name}<" not in table)
 
@@ -50,6 +51,19 @@ def undescribed(html, module):
 def test_every_public_name_has_an_entry_with_its_parameters(site, module):
     layer, name = module.split(".")[1:]
     assert not list(undescribed(text(site / layer / f"{name}.html"), module))
+
+
+@pytest.mark.parametrize("name, parameters", [("core.policy.ToolPolicy.web", ["**changes"]), ("utils.notification.Notification", ["text", "id", "time", "watch", "path", "kind"]),
+    ("application.session_store.SessionStore", [])])
+def test_class_methods_constructors_and_protocols_are_described(name, parameters):
+    layer, module, rest = name.split(".", 2)
+    entry = doc_entries.entry(f"llmcam.{layer}.{module}", rest)
+    assert entry.docs and [p.name for p in entry.parameters] == parameters and all(p.details for p in entry.parameters)
+
+
+def test_a_list_of_choices_is_described_by_its_choices():
+    entry, = doc_entries.cell_entries("llmcam.vision.watch", 'Condition = Literal["appears"]  # When a watch speaks')
+    assert entry.kind == "data" and "`appears`" in entry.docs and not entry.parameters
 
 
 def test_a_missing_entry_is_seen(site):

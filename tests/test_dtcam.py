@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from camera_servers import STATIONS, Quiet, closed_port, digitraffic_server, http_server
-from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from camera_servers import STATIONS, Quiet, closed_port, digitraffic_server, http_server, silent_server
+from servers import LocalServer
+from llmcam.core.policy import PolicyError, ToolPolicy, data_dir, gate
 from llmcam.vision import dtcam
-from llmcam.vision.camera import AnswerError, Camera, CameraError, Frame
+from llmcam.vision.camera import AnswerError, Camera, CameraError, Frame, ResolvingError
 from llmcam.vision.dtcam import address_book, camera_address_book, cap, capture, find_preset, presets, stations
 
 
@@ -168,3 +169,50 @@ def test_digitraffic_stays_open_after_strangers_text():
         with _as_configured("https://weathercam.digitraffic.fi/C0150200.jpg"): assert current_policy().hosts is None
         for url in ("https://evil.example/C1.jpg", "https://digitraffic.fi.evil.example/x", "https://evildigitraffic.fi/x"):
             with _as_configured(url): assert current_policy().hosts == ()
+
+
+KEPT = [b"", b"{", b"[]", b"null", b"5", b'"x"', b"\xff\xfe\0", b"[" * 100_000, b'{"book": 5, "stations": 5, "time": 1}', b'{"book": [1], "stations": [1], "time": 1e99}',
+        b'{"book": [{"id": "x"}], "stations": [{"id": "x"}], "time": 1e99}', b'{"book": [], "stations": [], "time": "now"}', b'{"stations": [{"id": "C01520", "name": 5, "presets": 5}], "time": 1}']
+
+@pytest.mark.parametrize("content", KEPT, ids=lambda content: content[:20].decode("latin-1"))
+def test_a_broken_cache_is_written_anew(service, content):
+    url, state = service
+    book, found = address_book(url), stations("", url)
+    kept = list((data_dir() / "caches").iterdir())
+    assert len(kept) == 2
+    for file in kept: file.write_bytes(content)
+    assert address_book(url) == book and stations("", url) == found and find_preset("Porvoo", url).id == "C0152001"
+    asked = state["requests"]
+    assert address_book(url) == book and state["requests"] == asked
+
+
+def test_a_cache_from_the_future_is_not_fresh(service):
+    url, state = service
+    address_book(url)
+    for file in (data_dir() / "caches").iterdir(): file.write_text(json.dumps({**json.loads(file.read_text()), "time": time.time() + 1e7}))
+    asked = state["requests"]
+    address_book(url)
+    assert state["requests"] > asked
+
+
+@pytest.mark.parametrize("status, body", [(304, b""), (204, b""), (200, b"[" * 100_000), (200, b'{"features": null}')])
+def test_an_empty_answer_is_no_list(monkeypatch, status, body):
+    with LocalServer({"*": (status, {}, body)}) as server:
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", server.url)
+        for _ in range(2):
+            with pytest.raises(CameraError, match="no list"): find_preset("Porvoo")
+
+
+@pytest.mark.parametrize("key", ["\U0001f697", "Хельсинки", "ヘルシンキ", "!!"])
+def test_words_without_letters_that_we_know_find_nothing(service, key):
+    with pytest.raises(CameraError, match="No road camera"): find_preset(key, service[0])
+    assert json.loads(camera_address_book(service[0], search=key))["found"] == 0
+
+
+def test_a_silent_service_costs_the_deadline_and_not_more(monkeypatch):
+    with silent_server() as address:
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", f"http://{address}")
+        with Camera("digitraffic:Porvoo", timeout=0.3) as camera:
+            started = time.monotonic()
+            with pytest.raises(ResolvingError, match="Porvoo"): camera.frame()
+            assert time.monotonic() - started < 3 and camera.state == "resolving"

@@ -265,6 +265,23 @@ def test_several_pictures_of_every_kind(picture):
         with pytest.raises(ModelError, match="1 to 20"): look("?", odd, client=client, model="m")
 
 
+def test_a_camera_is_a_picture_too(monkeypatch):
+    from llmcam.vision.camera import Camera
+    client = Client("Both.", "One.")
+    with Camera("sample:harbour?t=33") as camera: assert str(look("?", ["sample:harbour?t=33", camera], client=client, model="m")) == "Both."
+    assert str(look("?", "sample:harbour?t=90", client=client, model="m")) == "One." and sent(client).size == (960, 540)
+    with gate(ToolPolicy.web()), pytest.raises(PolicyError, match="usb:0"): ask_image("?", "usb:0", client=client, model="m")
+
+
+def test_a_live_sample_frame_finds_its_detector(monkeypatch):
+    from llmcam.vision.camera import Camera
+    monkeypatch.delenv("LLMCAM_YOLO", raising=False)
+    with Camera("sample:harbour?t=33") as camera: frame = camera.frame()
+    assert "car" in str(look("How many cars are there?", frame, client=OfflineModel()))
+    with pytest.raises(ModelError, match="offline model looks with a detector, which only counts: answer: Field required. Ask for whole numbers"):
+        look("How is the weather?", frame, bool, client=OfflineModel())
+
+
 @pytest.mark.parametrize("question, detail, longest", [("Is it raining?", "low", 512), ("What do you see?", "auto", 1280), ("Read the sign.", "high", 2048), ("How many cars?", "auto", 1280)])
 def test_pictures_are_as_large_as_the_question_needs(question, detail, longest, picture):
     client = Client("Yes.")

@@ -308,7 +308,7 @@ def test_a_transport_can_be_passed_in():
 @pytest.fixture(autouse=True)
 def no_waiting_lines():
     yield
-    for line in net._idle: line.client.close()
+    for line in net._idle: line.close()
     net._idle.clear()
 
 def counted(monkeypatch):
@@ -406,3 +406,68 @@ def test_a_body_of_200_mib_stays_outside():
             with pytest.raises(NetError, match="more than"): fetch(server.url + path, max_bytes=2**20, timeout=5)
             peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
             if path == "/told": assert peak < 64 * 2**20
+
+
+# Proxies
+
+@pytest.fixture
+def proxy(monkeypatch):
+    for name in net._PROXY_NAMES: monkeypatch.delenv(name, raising=False)
+    with LocalServer({"*": b"from the proxy"}) as found: yield found
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_persons_proxy_counts_from_the_moment_it_is_named(server, proxy, monkeypatch, name):
+    assert fetch(server.url + "/").text == "inside"
+    monkeypatch.setenv(name, proxy.url)
+    assert fetch(server.url + "/").text == "from the proxy"
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert fetch(server.url + "/").text == "inside"
+    monkeypatch.delenv("no_proxy"); monkeypatch.delenv(name)
+    assert fetch(server.url + "/").text == "inside" and len(proxy.requests) == 1
+
+def test_a_model_goes_through_no_proxy(server, proxy, monkeypatch):
+    "A proxy would look the host up by itself, and nobody would have checked where that leads."
+    monkeypatch.setenv("http_proxy", proxy.url)
+    with gate(ToolPolicy(trusted=(server.host,))): assert fetch(server.url + "/").text == "inside"
+    with gate(ToolPolicy()), pytest.raises(BlockedError): fetch(server.url + "/")
+    assert proxy.requests == []
+
+@pytest.mark.parametrize("named", ["ftp://127.0.0.1:1", "socks9://me:c4n4ry@127.0.0.1:1", "http://127.0.0.1:c4n4ry", "socks5://me:c4n4ry@127.0.0.1:1", "http://me:c4n4ry@127.0.0.1:1"])
+def test_a_proxy_of_no_use_is_an_error_without_its_password(server, proxy, monkeypatch, named):
+    monkeypatch.setenv("http_proxy", named)
+    with pytest.raises(NetError) as caught: fetch(server.url + "/", timeout=2)
+    assert "me:" not in str(caught.value) and "c4n4ry@" not in str(caught.value)
+
+def test_a_proxy_that_opens_no_tunnel(proxy, monkeypatch):
+    monkeypatch.setenv("https_proxy", proxy.url)
+    with pytest.raises(NetError, match="501"): fetch("https://cam.example/?key=c4n4ry", timeout=2)
+    monkeypatch.setenv("https_proxy", "http://nosuch.invalid:3128")
+    with pytest.raises(NetError, match="nosuch.invalid"): fetch("https://cam.example/", timeout=2)
+
+@pytest.mark.parametrize("answer", [drip, slow_body])
+def test_a_proxy_cannot_stretch_the_deadline(proxy, monkeypatch, answer):
+    with LocalServer({"*": answer}) as slow:
+        monkeypatch.setenv("http_proxy", slow.url)
+        started = time.perf_counter()
+        with pytest.raises(NetError): fetch("http://cam.example/", timeout=0.3)
+        assert time.perf_counter() - started < 1.2
+
+
+# Logins on a line of our own
+
+def test_a_login_in_two_steps_uses_one_connection(monkeypatch):
+    def answer(request):
+        if "Authorization" in request.headers: return 200, {}, b"in"
+        return 401, {"WWW-Authenticate": 'Digest realm="cam", nonce="abc", qop="auth"'}, b"who?"
+    dialled = counted(monkeypatch)
+    with LocalServer({"/": answer}) as server:
+        for _ in range(2): assert fetch(server.url + "/", auth=httpx2.DigestAuth("me", "secret")).text == "in"
+        assert len(dialled) == 1 and "Digest" in server.requests[-1].headers["Authorization"]
+        assert fetch(server.url + "/").status == 401
+
+def test_a_login_in_two_steps_works_when_the_server_hangs_up_between_them():
+    def answer(request):
+        request.handler.close_connection = True
+        if "Authorization" in request.headers: LocalServer.reply(request, b"in")
+        else: LocalServer.reply(request, (401, {"WWW-Authenticate": 'Digest realm="cam", nonce="abc", qop="auth"', "Connection": "close"}, b"who?"))
+    with LocalServer({"/": answer}) as server: assert fetch(server.url + "/", auth=httpx2.DigestAuth("me", "secret")).text == "in"

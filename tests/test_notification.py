@@ -136,6 +136,17 @@ def test_nothing_is_sent_after_stop():
         assert not any(heard)
 
 
+def test_a_look_that_ends_after_the_stop_changes_nothing():
+    "A stream that is stopped because the program ends goes on in the next one, whatever becomes of its last look."
+    for said in (OSError("the model is gone"), [("stop_notification", {})], "Nothing."):
+        inside, go, changes = threading.Event(), threading.Event(), []
+        def say(n): inside.set(); go.wait(10); return said
+        stream = StreamThread("w", [stopper()], TASK, client=Client(say), interval=10, max_ticks=1, on_change=changes.append).start()
+        assert inside.wait(10)
+        stream.stop(); go.set(); stream.join(10)
+        assert not changes
+
+
 def test_the_weak_variant_does_send_after_stop():
     heard, inside, go = [], threading.Event(), threading.Event()
     def say(n): inside.set(); go.wait(10); return [("send_notification", {"msg": "late"})] if n == 1 else "Done."

@@ -282,6 +282,17 @@ def test_counts_over_time(hours, tmp_path):
     with pytest.raises(PlotError, match="name 1 to 8"): plot_counts_over_time(hours, [])
 
 
+def test_numbers_over_time_do_not_overlap():
+    "Places that were looked at within minutes, and one whose numbers hardly differ."
+    from datetime import datetime, timedelta, timezone
+    begun = datetime(2026, 6, 21, tzinfo=timezone.utc)
+    moments = [plotting._Moment(begun + timedelta(minutes=61 * i + 3 * k), place, {"car": Count(i * k % 4)}) for i in range(8) for k, place in enumerate("abc")]
+    figure = plotting._timeline(moments, ["car"])
+    plotting._png(figure)
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts]
+    assert len(boxes) > 8 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_a_camera_over_time(monkeypatch):
     pauses = []
     monkeypatch.setattr(plotting._live, "__defaults__", (pauses.append,))

@@ -169,11 +169,10 @@ def test_a_turn_of_a_silent_worker_is_taken_over(two):
 def test_a_turn_that_is_renewed_is_not_taken_over(two):
     first, second = two
     first.create("a")
-    held = first.begin("a", "w1", 0.2)
-    for _ in range(6):
-        first.renew({"a": held.fence}, "w1", 0.2)
-        assert second.begin("a", "w2", 1) is None
-        time.sleep(0.05)
+    held = first.begin("a", "w1", 1)
+    first.renew({"a": held.fence}, "w1", 60)
+    time.sleep(1.05)
+    assert second.begin("a", "w2", 1) is None
     first.commit("a", held.fence, [], None, {})
 
 
@@ -660,6 +659,16 @@ def test_the_watch_of_a_dead_worker_is_taken_over(url, pier):
     with SessionManager(store=url, lease=0.5) as manager:
         process.kill(); process.wait(10)
         until(lambda: [w.id for w in manager[id].watches.running] == [watch])
+
+
+def test_a_session_that_another_worker_has_removed_is_not_given_out_again(url):
+    with SessionManager([], store=url, client=Echo()) as one, SessionManager([], store=url, client=Echo()) as two:
+        id = one.init_session()
+        one[id].chat("1"); two[id].chat("2")
+        assert two.init_session(id) == id
+        one.remove_session(id)
+        with pytest.raises(UnknownSession): two[id].chat("3")
+        assert two.init_session(id) != id and id not in two
 
 
 def test_without_resume_a_manager_only_looks(url, pier):

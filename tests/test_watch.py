@@ -65,17 +65,18 @@ def listed(*counts): return lambda t: counts[min(int(t // 10), len(counts) - 1)]
 
 def fired(condition, counts, **rule):
     "The looks at which a watch speaks."
-    world = World(listed(*counts))
-    world.watch(condition, **{"cooldown": 0, "confirm": "1 of 1", **rule})
-    world.scheduler.run(10 * len(counts) - 1)
-    return [int((note.time - NOON).total_seconds() // 10) for note in world.heard]
+    looks, spoken = iter(counts), []
+    world = World(lambda t: next(looks))
+    watch = world.watch(condition, notify=lambda note: spoken.append(watch.state.looks - 1), **{"cooldown": 0, "confirm": "1 of 1", **rule})
+    while watch.state.looks < len(counts): world.scheduler.run(1)
+    return spoken
 
 
 # The rule
 
 @pytest.mark.parametrize("wrong, lesson", [
     ({"condition": "is there"}, "at least"), ({"confirm": "1 of 3"}, "2 of 3"), ({"confirm": "x"}, "2 of 3"), ({"confirm": (21, 21)}, "20"),
-    ({"every": 0}, "0.05 to 86400"), ({"every": float("nan")}, "every"), ({"number": -1}, "number"), ({"cooldown": -1}, "cooldown"),
+    ({"every": 0}, "0.05 to 86400"), ({"every": "soon"}, "seconds"), ({"every": ""}, "seconds"), ({"every": "5 ms"}, "seconds"), ({"duration": "2 years"}, "seconds"), ({"every": float("nan")}, "every"), ({"number": -1}, "number"), ({"cooldown": -1}, "cooldown"),
     ({"duration": 1e12}, "duration"), ({"max_notifications": 0}, "max_notifications"), ({"conf": 2}, "conf"), ({"zone": "0.1,0.1"}, "left half"),
     ({"zone": "0,0 2,0 1,1"}, "from 0 to 1"), ({"zone": [(0, 0), (1, "x"), (1, 1)]}, "left half"), ({"condition": "crosses", "line": "diagonal"}, "horizontal"),
     ({"condition": "at least", "number": 2, "hysteresis": 2}, "below number"), ({"condition": "crosses", "second_opinion": True}, "crosses"), ({"object": " "}, "boat")])
@@ -107,11 +108,59 @@ def test_a_rule_can_be_written_down():
 def test_the_moment(condition, rule, counts, expected): assert fired(condition, counts, **rule) == expected
 
 
+def told_at(show, condition="appears", seconds=99, **rule):
+    "When a watch looks, and when it speaks, in seconds."
+    looks = []
+    world = World(lambda t: looks.append(t) or show(t))
+    world.watch(condition, **{"cooldown": 0, **rule})
+    world.scheduler.run(seconds)
+    return looks, [(note.time - NOON).total_seconds() for note in world.heard]
+
+
 def test_an_event_is_told_when_the_frame_still_shows_it():
-    world = World(listed(1, 0, 0, 1, 1, 0, 0, 0, 0, 0))
-    world.watch(cooldown=45, confirm="2 of 3")
-    world.scheduler.run(99)
-    assert world.heard == ["Pier: 1 boat appeared at 12:00:40 UTC."]
+    assert told_at(listed(1, 0, 0, 1, 1, 0, 0, 0, 0, 0), "disappears")[1] == [60]
+    assert told_at(lambda t: t in (0, 30) or t > 50)[1] == [62]  # one frame is not believed, nor are two that are far apart
+
+
+def test_what_has_come_is_looked_at_again_soon_and_then_the_watch_keeps_its_own_time():
+    looks, spoken = told_at(lambda t: t >= 15, seconds=60)
+    assert looks == [0, 10, 20, 22, 30, 40, 50, 60] and spoken == [22]
+    assert told_at(lambda t: 13 < t < 23, seconds=40) == ([0, 10, 20, 22, 30, 40], [22])  # too short for looks of ten seconds
+    assert told_at(lambda t: t >= 15, seconds=40, confirm="4 of 5") == ([0, 10, 20, 22, 24, 26, 30, 40], [26])
+    assert told_at(lambda t: t >= 3600, every="1 hour", seconds=3660)[1] == [3602]
+    assert told_at(lambda t: t >= 15, seconds=30, every=3)[0] == list(range(0, 31, 3))  # soon enough as it is
+
+
+@pytest.mark.parametrize("condition", ["disappears", "at most", "fewer than", "changes"])
+def test_what_is_gone_takes_its_time(condition):
+    looks, spoken = told_at(lambda t: 3 if t < 15 or t == 40 else 0, condition, seconds=90)
+    assert looks == list(range(0, 91, 10)) and spoken[0] == 30
+
+
+def test_a_camera_that_fails_is_not_hurried():
+    looks, _ = told_at(lambda t: CameraError("gone") if 11 < t < 35 else 1 if t == 10 else 0, seconds=50)
+    assert looks == [0, 10, 12, 20, 30, 40, 50]
+
+
+def test_the_cooldown_is_not_looked_through():
+    looks, spoken = told_at(lambda t: t < 15 or t > 30, seconds=90, cooldown=60)
+    assert looks == [0, 2, *range(10, 91, 10)] and spoken == [2, 70]
+
+
+@pytest.mark.parametrize("words, seconds", [("1 minute", 60), ("every 5 minutes", 300), ("2 h", 7200), ("30 s", 30), ("90", 90), ("Every Hour", 3600),
+    ("1.5 min", 90), ("10sec", 10), (" 1 day ", 86400), (7, 7)])
+def test_times_may_be_words(words, seconds):
+    rule = Rule("pier", "boat", every=words, cooldown=words, duration=words)
+    assert (rule.every, rule.cooldown, rule.duration) == (seconds, seconds, seconds)
+
+
+def test_an_object_that_the_detector_does_not_know_is_found_out_at_the_start():
+    with Scheduler() as scheduler:
+        watches = Watches(print, scheduler=scheduler)
+        with pytest.raises(DetectorError, match="'dragon'"): watches.start(Rule("sample:harbour", "dragon"))
+        assert len(watches) == 0 and scheduler.jobs == 0
+        assert watches.start(Rule("sample:harbour", "boats")).is_alive()
+        assert watches.start(Rule("sample:harbour", "boat", weights="not there yet.pt")).is_alive()
 
 
 def test_the_zone_counts():
@@ -142,9 +191,9 @@ def test_a_day_of_looks_tells_each_event_once_and_asks_no_model():
     watch = world.watch("at least", number=2, max_notifications=100, duration=86400)
     world.scheduler.run(86400 + 60)
     events = [note for note in world.heard if note.kind == "event"]
-    assert [note.time for note in events] == [NOON + timedelta(hours=i, seconds=10) for i in range(24)]  # the second frame confirms
+    assert [note.time for note in events] == [NOON + timedelta(hours=i, seconds=2) for i in range(24)]  # the second frame confirms
     assert [note.id for note in events] == [f"w:{i}" for i in range(1, 25)] and world.heard[-1].kind == "ended" and len(world.heard) == 25
-    assert (watch.state.looks, world.pier.reads, world.eyes.asked) == (8641, 8640, 8640) and not client.requests
+    assert (watch.state.looks, world.pier.reads, world.eyes.asked) == (8641 + 24, 8640 + 24, 8640 + 24) and not client.requests
     assert watch.status == "ended: its 24 hours are over" and world.pier.open == 0 and world.scheduler.jobs == 0
 
 
@@ -186,7 +235,7 @@ def test_a_hundred_watches_read_and_search_once():
     for i in range(100): world.watch(("at least", "appears", "changes", "fewer than")[i % 4], id=f"w{i}", number=1 + i % 3)
     world.watch(id="other", conf=0.5)
     world.scheduler.run(600)
-    assert world.pier.reads == 61 and world.eyes.asked == 2 * 61 and world.pier.open == 1
+    assert world.pier.reads == 62 and world.eyes.asked == 2 * 62 and world.pier.open == 1  # one more look confirms
 
 
 def test_a_hundred_watches_with_threads_read_once_a_look():
@@ -313,6 +362,25 @@ def test_a_stop_in_the_middle_of_a_look_is_silent_and_the_weak_variant_is_not():
             assert inside.wait(10)
             stop(watch); go.set()
             assert job.join(10) and len(heard) == expected
+
+
+@pytest.mark.parametrize("shown", [3, CameraError("gone")])
+def test_a_look_that_ends_after_the_close_writes_nothing(shown):
+    go, inside, written = threading.Event(), threading.Event(), []
+    class Slow:
+        def __enter__(self): return self
+        def __exit__(self, *exc): pass
+        def frame(self):
+            inside.set(); go.wait(20)
+            if isinstance(shown, Exception): raise shown
+            return frame_of(shown)
+    with Scheduler() as scheduler:
+        watches = Watches(print, on_change=written.append, scheduler=scheduler, observations=Observations(lambda uri: Slow(), Eyes()))
+        watch = watches.start(Rule("pier", "boat", confirm="1 of 1"))
+        assert inside.wait(10)
+        written.clear(); watches.close(); go.set()
+        watch.join(10)
+        assert not written
 
 
 def test_pause_and_resume():
@@ -504,7 +572,7 @@ def test_a_folder_is_tried_frame_by_frame(own_data):
 
 def test_dense_frames_are_thinned_and_many_are_cut():
     frames = [frame_of(1, NOON + timedelta(seconds=i)) for i in range(100)]
-    assert len(backtest(Rule("pier", "boat", every=10), frames, detect=Eyes()).times) == 10
+    assert len(backtest(Rule("pier", "boat", every=10), frames, detect=Eyes()).times) == 10 + 1  # one more look confirms
     assert len(backtest(Rule("pier", "boat", every=1), frames, detect=Eyes(), limit=7).times) == 7
 
 

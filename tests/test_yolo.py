@@ -76,12 +76,41 @@ def test_the_packaged_detector_counts_the_harbour():
         rgb, boxes = render_scene(t=9 * 86_400 + i * 37)
         found = detect(rgb, weights="sample")
         right += whole(found.names, found.boxes) == whole(*zip(*((name, box) for name, *box in boxes)))
-    assert right >= 16, right
+    assert right >= 18, right
 
 
-@pytest.mark.xfail(strict=True, reason="known limit: trained without blank pictures, the packaged detector sees cars in a black one")
-def test_the_packaged_detector_finds_nothing_in_the_dark():
-    assert detect(np.zeros((270, 480, 3), np.uint8), weights="sample").counts == {}
+def pictures_of_nothing(height=540, width=960):
+    "What a camera shows that sees nothing, by name."
+    rng, shape = np.random.default_rng(4), (height, width, 3)
+    down, across = np.linspace(0, 255, height)[:, None, None], np.linspace(0, 255, width)[:, None]
+    plain = {str(colour): colour for colour in [0, 16, 64, 128, 200, 255, (255, 0, 0), (0, 90, 160), (60, 60, 90), (240, 220, 180)]}
+    slopes = {"down": down, "up": 255 - down, "across": across / 2, "back": 255 - across, "aslant": (down + across) / 2, "dusk": down / 4}
+    noise = {"noise": rng.uniform(0, 256, shape), **{f"noise on {m}": m + rng.normal(0, s, shape) for m, s in ((0, 15), (128, 40), (255, 60))}}
+    return {name: np.clip(np.broadcast_to(rgb, shape), 0, 255).astype(np.uint8) for name, rgb in {**plain, **slopes, **noise}.items()}
+
+
+def with_clock(rgb):
+    from llmcam.vision.sample import _strip
+    shown = rgb.copy()
+    _strip(shown, "21.06.2026 23:30:00 Harbour")
+    return shown
+
+
+@pytest.mark.parametrize("shown", [np.array, with_clock], ids=["bare", "with a clock"])
+def test_the_packaged_detector_finds_nothing_where_nothing_is(shown):
+    found = {name: detect(shown(rgb), weights="sample").counts for name, rgb in pictures_of_nothing().items()}
+    assert not any(found.values()), {name: counts for name, counts in found.items() if counts}
+
+
+@pytest.mark.xfail(strict=True, reason="known limit: where a picture turns from black at its left edge to white at its right, the packaged detector sees one car in the corner")
+def test_the_packaged_detector_finds_nothing_between_black_and_white():
+    rgb = np.broadcast_to(np.linspace(0, 255, 960)[:, None], (540, 960, 3)).astype(np.uint8)
+    assert detect(rgb, weights="sample").counts == {}
+
+
+@pytest.mark.parametrize("size", [(270, 480), (480, 640), (64, 64), (720, 1280)])
+def test_the_packaged_detector_finds_nothing_in_the_dark(size):
+    assert detect(np.zeros((*size, 3), np.uint8), weights="sample").counts == {}
 
 
 def test_the_packaged_weights_are_small_and_tell_nothing_of_a_machine():
@@ -341,11 +370,27 @@ def test_zones_and_names_together():
     assert left.ids.tolist() == [7] and found.only(["person"]).ids.tolist() == [8]
 
 
-@pytest.mark.parametrize("zone", [[], [(0, 0), (1, 1)], [(0, 0), (.5, .5), (1, 1)], [(0, 0), (2, 0), (1, 1)], [(0, 0), (1, 0), (0, float("nan"))], "left", 3,
+@pytest.mark.parametrize("zone", [[], [(0, 0), (1, 1)], [(0, 0), (.5, .5), (1, 1)], [(0, 0), (2, 0), (1, 1)], [(0, 0), (1, 0), (0, float("nan"))], "", "behind", "left right", "centre left", "0.1,0.5 0.9", 3,
                                   [(0, 0, 0)], [(0, 0), (1, "b"), (1, 1)], [(0, 0), (100, 0), (100, 100)]], ids=str)
 def test_what_is_no_zone(zone, picture):
     with pytest.raises(DetectorError, match="three or more corners"): boxed((0, 0, 9, 9)).within(zone)
     with pytest.raises(DetectorError, match="three or more corners"): detect(picture, weights="sample", zone=zone)
+
+
+@pytest.mark.parametrize("words, corners", [("left half", [(0, 0), (.5, 0), (.5, 1), (0, 1)]), ("the right", [(.5, 0), (1, 0), (1, 1), (.5, 1)]),
+    ("Top half of the picture", [(0, 0), (1, 0), (1, .5), (0, .5)]), ("lower-left quarter", [(0, .5), (.5, .5), (.5, 1), (0, 1)]),
+    ("centre", [(.25, .25), (.75, .25), (.75, .75), (.25, .75)]), ("[[0,0],[1,0],[1,.5],[0,.5]]", [(0, 0), (1, 0), (1, .5), (0, .5)])])
+def test_zones_in_words(words, corners, picture, data, monkeypatch):
+    found = detect(picture, weights="sample", zone=words)
+    assert found.zone == tuple(corners) and found.counts == detect(picture, weights="sample", zone=corners).counts
+    monkeypatch.setenv("LLMCAM_YOLO", "sample")
+    assert json.loads(detect_objects(str(picture), zone=words)) == found.counts
+
+
+def test_what_belongs_elsewhere(picture):
+    for ask in (detect, detect_objects):
+        with pytest.raises(DetectorError, match="objects="): ask(picture, ["car"])
+    assert detect(picture, weights="sample", objects="cars").counts == detect(picture, weights="sample", objects=["car"]).counts
 
 
 def drive(boxes, line, tracker=None, size=(100, 200)):
@@ -423,6 +468,9 @@ def test_arrays_of_other_kinds(picture):
     counts = detect(rgb, weights="sample").counts
     assert detect(np.dstack([rgb, rgb[..., 0]]), weights="sample").counts == counts == detect(np.asfortranarray(rgb), weights="sample").counts
     assert detect(rgb[..., 0], weights="sample").image.shape == rgb.shape
+    grey = Image.fromarray(rgb).convert("L")
+    for mode in ("RGB", "RGBA", "CMYK"): assert detect(Image.fromarray(rgb).convert(mode), weights="sample").counts == counts
+    assert np.array_equal(detect(grey.convert("P"), weights="sample").image, np.array(grey.convert("RGB")))
     for odd in (rgb / 255, rgb[:0], rgb[0, 0], np.zeros((4, 4, 2), np.uint8), None, 7):
         with pytest.raises(DetectorError, match="is no picture"): detect(odd, weights="sample")
 
@@ -432,7 +480,7 @@ def test_several_pictures_and_cameras_in_one_call(picture, data, monkeypatch):
     counts = json.loads(detect_objects(["sample:harbour?t=33", "missing.jpg", str(picture)], objects=["boats"]))
     assert counts["sample:harbour?t=33"]["boat"] >= 0 and "list_image_files" in counts["missing.jpg"]["error"] and "LLMCAM_YOLO" in counts[str(picture)]["error"]
     assert list(json.loads(detect_objects(["sample:harbour?t=33"]))) and list(data.glob("detection_cap_*"))
-    for odd in ([], ["a.jpg"] * 201):
+    for odd in ([], None, ["a.jpg"] * 201):
         with pytest.raises(DetectorError, match="1 to 200"): detect_objects(odd)
 
 
@@ -465,7 +513,7 @@ def look_at(detector, n=6):
     "The counts of some scenes, the child waited for."
     counts = []
     for i in range(n):
-        counts.append(Counter(detector.predict([yolo._bgr(render_scene(t=300 * i)[0])])[0].boxes.cls.tolist()))
+        counts.append(Counter(detector.predict([render_scene(t=300 * i)[0]])[0][:, 5].tolist()))
         if detector.twin.child: detector.twin.child.wait()
     return counts
 
@@ -519,14 +567,14 @@ def test_a_twin_that_has_become_slow_is_tried_again_and_one_that_fails_is_left(f
 def test_where_the_threshold_is_near_torch_looks_again(fresh, monkeypatch):
     fast(monkeypatch, fresh)
     look_at(fresh)
-    image = yolo._bgr(render_scene(t=33)[0])
-    score = float(fresh.predict([image], .25)[0].boxes.conf[-1])
+    image = render_scene(t=33)[0]
+    score = float(fresh.predict([image], .25)[0][-1, 4])
     asked, original = [], fresh._torch
     monkeypatch.setattr(fresh, "_torch", lambda *args: (asked.append(1), original(*args))[1])
     fresh.predict([image], .25)
     assert not asked
     found = fresh.predict([image], score)
-    assert asked and len(found[0].boxes) == len(original(image, score).boxes)
+    assert asked and len(found[0]) == len(original(image, score))
 
 
 def test_a_damaged_cache_is_made_again(fresh, monkeypatch):
@@ -579,3 +627,83 @@ def test_the_sample_keeps_its_own_detector(tmp_path, monkeypatch):
     with Camera("sample:harbour?t=20") as camera: frame = camera.frame()
     assert detect(frame).counts["car"] >= 4
     with pytest.raises(DetectorError): detect(frame.image)
+
+
+# Ultralytics' arithmetic in numpy, and the proof on disk
+
+@pytest.mark.parametrize("end2end", [False, True], ids=["with doubles", "end to end"])
+@pytest.mark.parametrize("reg_max", [1, 16])
+@pytest.mark.parametrize("shape", [(720, 1280), (531, 300), (64, 64), (7, 900)], ids=str)
+def test_what_the_twin_does_around_its_network_is_ultralytics_own(shape, reg_max, end2end):
+    "Boxes from distances, doubles, and the way back to the picture, for scores by chance; and the way there."
+    import torch
+    from ultralytics.data.augment import LetterBox
+    from ultralytics.nn.modules.head import Detect
+    from ultralytics.utils import nms, ops
+    facts = yolo._Facts(["a", "b", "c"], [640, 640], 32, [8, 16, 32], end2end, .7, 300)
+    picture = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    fitted = yolo._fitted(picture, facts)
+    assert np.array_equal(fitted, LetterBox((640, 640), auto=True, stride=32)(image=picture).transpose(2, 0, 1))
+    size, torch_rng = fitted.shape[1:], torch.Generator().manual_seed(0)
+    feats = [torch.zeros(1, 4, size[0] // s, size[1] // s) for s in (8, 16, 32)]
+    n = sum(f.shape[2] * f.shape[3] for f in feats)
+    preds = {"boxes": (2 + 2 * torch.randn(1, 4 * reg_max, n, generator=torch_rng)).abs(), "scores": 2 * torch.randn(1, 3, n, generator=torch_rng) - 4, "feats": feats}
+    head = Detect(nc=3, reg_max=reg_max, end2end=end2end, ch=(16, 16, 16)).eval()
+    head.stride, head.end2end = torch.tensor([8., 16., 32.]), end2end
+    for conf in (0., .25, .6, 1.):
+        with torch.inference_mode():
+            theirs = head._inference(preds)
+            theirs = head.postprocess(theirs.permute(0, 2, 1)) if end2end else theirs
+            theirs = nms.non_max_suppression(theirs.clone(), conf, .7, end2end=end2end)[0]
+            theirs[:, :4] = ops.scale_boxes(size, theirs[:, :4], (*shape, 3))
+        ours = yolo._found(preds["boxes"][0].numpy(), preds["scores"][0].numpy(), size, picture.shape, conf, facts)
+        assert len(ours) == len(theirs) and (len(ours) > 0 or conf > .5)
+        assert np.allclose(ours, theirs.numpy(), atol=2e-2)
+
+
+def test_a_convolution_in_halves_gives_both_halves():
+    import torch
+    from ultralytics.nn.modules.conv import Conv
+    whole = Conv(6, 8).eval()
+    whole.conv.bias = torch.nn.Parameter(torch.randn(8))
+    whole.forward = whole.forward_fuse
+    features = torch.randn(1, 6, 5, 5)
+    assert all(map(torch.allclose, yolo._in_halves(whole)(features).chunk(2, 1), whole(features).chunk(2, 1)))
+    assert whole.conv.weight.shape[0] == 8
+
+
+FIRST = """
+import json, sys
+from llmcam.vision.yolo import detect, load_detector
+counts = [detect(path, weights=sys.argv[1]).counts for path in sys.argv[2:]]
+print(json.dumps([counts, load_detector(sys.argv[1]).engine, [m for m in ("torch", "ultralytics", "supervision", "matplotlib") if m in sys.modules]]))
+"""
+
+
+def in_a_new_program(cache, weights, *pictures):
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", FIRST, str(weights), *map(str, pictures)], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_proof_serves_the_next_program_without_torch(fresh, monkeypatch, tmp_path, picture):
+    fast(monkeypatch, fresh)
+    look_at(fresh)
+    proof, weights, expected = fresh.twin.proof, yolo._sample_weights(), [detect(picture, weights="sample").counts]
+    assert in_a_new_program(tmp_path / "cache", weights, picture) == [expected, "onnxruntime", []]
+    kept = json.loads(proof.read_text())
+    for broken in ("{", json.dumps(kept | {"machine": "another"}), json.dumps(kept | {"facts": {}}), "[]"):
+        proof.write_text(broken)
+        assert yolo.Detector(weights).engine == "torch"
+    proof.write_text(json.dumps(kept))
+    again = yolo.Detector(weights)
+    assert again.engine == "onnxruntime" and again.classes == fresh.classes and "model" not in vars(again)
+    monkeypatch.setattr(again.twin, "find", lambda *args: 1 / 0)
+    assert look_at(again, 1) == look_at(fresh, 1) and not proof.exists()  # torch goes on, and no program is told to trust it
+
+
+def test_garbage_is_looked_for_again_after_the_import():
+    import gc
+    with yolo._unswept(): assert not gc.isenabled()
+    assert gc.isenabled()

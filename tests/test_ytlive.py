@@ -10,7 +10,7 @@ from PIL import Image
 from camera_servers import closed_port, hls_server, silent_server, strip_frame
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from llmcam.vision import ytlive
-from llmcam.vision.camera import Camera, CameraError, Frame, capture_frame
+from llmcam.vision.camera import AnswerError, Camera, CameraError, Frame, ResolvingError, capture_frame, close_cameras, open_camera
 from llmcam.vision.ytlive import NHsta, YTLive, capture_youtube_live_frame, crop_frame, frame_to_text, meta, select_youtube_live_url, show_frame, stream_url
 
 FRAMES = sorted((Path(__file__).parents[2] / "shared/data/frames").glob("cap_*.jpg"))
@@ -230,3 +230,23 @@ def test_youtube_stays_open_after_strangers_text():
     with gate(ToolPolicy(hosts=("pier.example",))):
         with _naming("youtube:LMZQ7eFhm58", "https://www.youtube.com/watch?v=LMZQ7eFhm58"): assert current_policy().hosts is None
         with _naming("youtube:https://evil.example/x", "https://evil.example/x"): assert current_policy().hosts == ("pier.example",)
+
+
+def test_a_link_that_takes_long_is_resolving_and_has_its_answer_later(fake):
+    "Within the deadline of the frame, not of the extractor; what was begun goes on."
+    go = threading.Event()
+    class Slow(FakeYoutubeDL):
+        def extract_info(self, link, download): go.wait(20); return super().extract_info(link, download)
+    import yt_dlp
+    stand_in = fake(None)
+    stand_in.__class__ = Slow
+    stand_in.answer = yt_dlp.utils.DownloadError("ERROR: [youtube] x: Private video")
+    with open_camera("https://youtu.be/x") as camera:
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(ResolvingError, match="youtu.be/x.*Ask again"): camera.frame(timeout=0.2)
+            assert camera.state == "resolving" and time.monotonic() - started < 2
+        go.set()
+        with pytest.raises(AnswerError, match="private"): camera.frame()
+        assert camera.state == "offline" and len(stand_in.asked) == 1
+    close_cameras()

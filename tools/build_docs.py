@@ -195,12 +195,14 @@ def with_sphinx(out, work, strict):
         project=cfg.title, author=cfg.author, copyright=cfg.copyright, version=cfg.version, release=cfg.version, root_doc="index",
         extensions=["myst_nb"], html_theme="furo", html_title=f"{cfg.title} {cfg.version}", html_static_path=["llmcam.css"], html_css_files=["llmcam.css"],
         html_copy_source=False, html_show_sphinx=False, html_math_renderer=None, html_show_search_summary=False,
-        nb_execution_mode="off", nb_merge_streams=True, nb_code_prompt_show="Source", nb_code_prompt_hide="Source",
+        nb_execution_mode="off", nb_merge_streams=True, nb_render_markdown_format="gfm", nb_code_prompt_show="Source", nb_code_prompt_hide="Source",
         myst_heading_anchors=3, myst_enable_extensions=["attrs_inline", "strikethrough"], suppress_warnings=["myst.header"],
         add_module_names=False, python_maximum_signature_line_length=88, toc_object_entries_show_parents="hide", pygments_style="friendly", pygments_dark_style="github-dark")
     (work / "src" / "conf.py").write_text("".join(f"{key} = {value!r}\n" for key, value in settings.items()))
-    app = Sphinx(work / "src", work / "src", out, work / "doctrees", "html", status=None, warning=sys.stderr, warningiserror=strict)
+    site = work / "html" / "site"  # MyST-NB leaves a folder of its own beside it
+    app = Sphinx(work / "src", work / "src", site, work / "doctrees", "html", status=None, warning=sys.stderr, warningiserror=strict)
     app.build()
+    shutil.copytree(site, out, dirs_exist_ok=True)
     return app.statuscode
 
 

@@ -2,6 +2,7 @@
 import ast, inspect, re
 from dataclasses import dataclass, field
 from importlib import import_module
+from typing import Literal, get_args, get_origin
 
 from fastcore.docments import docments
 from nbdev.doclinks import patch_name
@@ -55,6 +56,7 @@ class Entry:
 
 def signature_of(obj):
     "The signature of `obj` without types, its parameters, and what it returns."
+    if getattr(obj, "_is_protocol", False): return "", [], EMPTY  # nobody makes one
     try: sig = inspect.signature(obj)
     except (TypeError, ValueError): return "", [], EMPTY
     shown = [p.replace(annotation=EMPTY) for p in sig.parameters.values() if p.name not in ("self", "cls")]
@@ -69,6 +71,7 @@ def signature_of(obj):
 
 def comments_of(obj):
     "The parameter comments of `obj` by name, `return` among them; empty where its source is out of reach."
+    if inspect.isclass(obj) and "__new__" in vars(obj) and "__init__" not in vars(obj): obj = obj.__new__
     try: found = docments(obj, args_kwargs=True)
     except (TypeError, ValueError, OSError, SyntaxError, AttributeError, IndexError): return {}
     return found if isinstance(found, dict) else {}
@@ -111,13 +114,17 @@ def entry(module_name, dotted):
     "The entry for `dotted` of the module called `module_name`."
     obj = lookup(import_module(module_name), dotted)
     kind = kind_of(obj, dotted)
-    return describe(obj.__func__ if isinstance(obj, (classmethod, staticmethod)) else obj, dotted, module_name, kind)
+    if isinstance(obj, (classmethod, staticmethod)): obj = obj.__func__
+    if type(obj).__name__ == "_clsmethod": obj = obj.f  # what fastcore's `patch` makes of a class method
+    return describe(obj, dotted, module_name, kind)
 
 
 def data_entry(module_name, name, line=""):
     "The entry for a public value that is neither function nor class; the comment after it says what it is."
     value = getattr(import_module(module_name), name)
     said = line.partition("# ")[2].strip() if "#" in line else ""
+    choices = ", ".join(f"`{choice}`" for choice in get_args(value)) if get_origin(value) is Literal else ""
+    said = f"{said}: {choices}." if said and choices else said or choices and f"One of {choices}."
     return Entry(name, module_name, "data", docs=said or f"A `{type(value).__name__}`.")
 
 
@@ -146,7 +153,8 @@ def cell_entries(module_name, source):
     for name, line in defined_names(source):
         if name.split(".")[0] not in names: continue
         obj = lookup(import_module(module_name), name)
-        plain = not (inspect.isclass(obj) or callable(obj) or isinstance(obj, (property, classmethod, staticmethod)) or "." in name)
+        is_code = inspect.isclass(obj) or callable(obj) and get_origin(obj) is None  # an alias such as Literal[...] can be called, too
+        plain = not (is_code or isinstance(obj, (property, classmethod, staticmethod)) or "." in name)
         yield data_entry(module_name, name, line) if plain or not hasattr(obj, "__doc__") else entry(module_name, name)
 
 

@@ -139,6 +139,8 @@ def init_session(self: SessionManager,
 ) -> str:                              # The same if it is known, else the id of a new session
     "Find a session or make a new one."
     known = self._found(session_id) if session_id is not None else None
+    if known is not None and self.store.shared and self.store.look(session_id) is None:
+        known = self.remove_session(session_id)  # as another worker has done
     if known is not None and known._messages is not None: return session_id
     session_id = str(uuid4())
     self.store.create(session_id, self.max_sessions)
@@ -189,7 +191,8 @@ def _is_tied(self: Session):
     if self._sender is _LATER and self._is_untouched(): return False
     busy = self._queue is not None and self._queue.is_taken()
     mine = type(self._messages) not in (_Log, object) or type(self._tools) not in (_Tools, object)
-    return bool(busy or mine or self._has("notis") or self._watches and self._watches.running or isinstance(self._tools, _Tools) and not _can_return(self._tools, self))
+    unnamed = isinstance(self._tools, _Tools) and not _can_return(self._tools, self)
+    return bool(busy or mine or unnamed or self._has("notis") or self._watches and self._watches.running)
 
 # %% ../../nbs/application/session.ipynb #9d1823c4
 @patch
@@ -521,7 +524,8 @@ def _note(self: Session):
 @lru_cache(128)
 def _warn_of_loss(names):
     "Once for the same tools."
-    _journal.warning("The store cannot keep %s: a tool comes back only if the policy's modules have its function. Give it to SessionManager(tools=...).", ", ".join(sorted(names)))
+    _journal.warning("The store cannot keep %s: a tool comes back only if the policy's modules have its function. "
+                     "Give it to SessionManager(tools=...).", ", ".join(sorted(names)))
 
 # %% ../../nbs/application/session.ipynb #d08ca859
 def _places(tool):
@@ -730,14 +734,26 @@ def _session_tool(name, description, parameters, fixup, metadata):
                  "metadata": {**metadata, "level": "read"}, "fixup": f"{fixup.__module__}.{fixup.__name__}"}})
 
 # %% ../../nbs/application/session.ipynb #feca7f69
-def execute_send_notification(function_name, session_id, msg, manager=None, **kwargs):
+def execute_send_notification(
+    function_name: str,   # The tool that was called
+    session_id: str,      # Session to use
+    msg: str,             # What to tell
+    manager: str = None,  # Name of the session's manager
+    **kwargs,             # The rest of the metadata
+):
     "Fixup that sends a notification to the session's person."
     session, stream = _manager(manager)[session_id], current_stream()
     delivered = stream.say(session.notify, msg) if stream else session.notify(msg)
     return "Notification sent" if delivered else "Notification sent; it waits until the user is there"
 
 # %% ../../nbs/application/session.ipynb #f525ec93
-def execute_stopper(function_name, session_id, noti_id, manager=None, **kwargs):
+def execute_stopper(
+    function_name: str,   # The tool that was called
+    session_id: str,      # Session to use
+    noti_id: str,         # Id of the stream
+    manager: str = None,  # Name of the session's manager
+    **kwargs,             # The rest of the metadata
+):
     "Fixup that stops a notification stream of the session."
     _manager(manager)[session_id].stop_stream(noti_id)
     return "Notification stream stopped"
@@ -845,11 +861,18 @@ def start_notification_stream(
     messages: list = None,  # What to watch and when to notify, as messages; by default the conversation so far
     every: float = None,    # Seconds between two looks, when the user says how often
 ) -> str:                   # The id of the stream, by which it is stopped
-    "Start a notification stream that watches something in the background and notifies the user when it happens. Use it when the user wants to be told, alerted or notified."
+    "Start a stream that watches something in the background and notifies the user when it happens. Use it when the user wants to be told or notified."
     return f"Notification stream started with ID {default_manager()[session_id].start_stream(messages, every)}"
 
 # %% ../../nbs/application/session.ipynb #f8f9306b
-def execute_start_notification_stream(function_name, session_id, messages=None, every=None, manager=None, **kwargs):
+def execute_start_notification_stream(
+    function_name: str,   # The tool that was called
+    session_id: str,      # Session to use
+    messages=None,        # What to watch and when to notify; by default the conversation so far
+    every=None,           # Seconds between two looks
+    manager: str = None,  # Name of the session's manager
+    **kwargs,             # The rest of the metadata
+):
     "Fixup that starts a notification stream in the session."
     every = float(every) if every is not None else None
     return f"Notification stream started with ID {_manager(manager)[session_id].start_stream(messages, every)}"
@@ -878,7 +901,12 @@ def watches(self: Session):
                                     every=manager.interval, policy=self.policy, client=manager.client, model=manager.model)
         return self._watches
 
-def execute_watch(function_name, session_id, manager=None, **kwargs):
+def execute_watch(
+    function_name: str,   # The tool that was called
+    session_id: str,      # Session to use
+    manager: str = None,  # Name of the session's manager
+    **kwargs,             # The arguments of the model
+):
     "Fixup of the tools that start, list, pause, resume, stop and try the watches of a session."
     return execute_watch_core(_manager(manager)[session_id].watches, function_name, **kwargs)
 

@@ -59,13 +59,19 @@ class SessionStore(Protocol):
     def ids(self) -> list[str]: "The ids of all sessions."
     def __len__(self) -> int: "How many there are."
     def remove(self, session_id: str): "Forget a session and everything in it."
-    def messages(self, session_id: str, after: int = 0, most: int | None = None, before: int | None = None) -> list[tuple[int, dict]]: "Numbered messages after one, and before another; the last `most` of them."
-    def append(self, session_id: str, messages: list[dict], restart: bool = False) -> int: "Add messages outside a turn; the number of the last. `restart` begins the conversation with them."
-    def begin(self, session_id: str, holder: str, seconds: float) -> Saved | None: "Take the turn, and the session's watches with it; `None` while another has it."
-    def commit(self, session_id: str, fence: int, messages: list[dict], tools: list | None, totals: dict) -> int: "End the turn with all it brought; the number of its last message."
+    def messages(self, session_id: str, after: int = 0, most: int | None = None, before: int | None = None) -> list[tuple[int, dict]]:
+        "Numbered messages after one, and before another; the last `most` of them."
+    def append(self, session_id: str, messages: list[dict], restart: bool = False) -> int:
+        "Add messages outside a turn; the number of the last. `restart` begins the conversation with them."
+    def begin(self, session_id: str, holder: str, seconds: float) -> Saved | None:
+        "Take the turn, and the session's watches with it; `None` while another has it."
+    def commit(self, session_id: str, fence: int, messages: list[dict], tools: list | None, totals: dict) -> int:
+        "End the turn with all it brought; the number of its last message."
     def release(self, session_id: str, fence: int, totals: dict | None = None): "End the turn with nothing but what it has used."
-    def renew(self, turns: dict[str, int], holder: str, seconds: float) -> set[tuple[str, str]]: "Keep turns and watches; the (session, watch) pairs that the holder still has."
-    def put(self, session_id: str, record: dict, watch: str | None = None, holder: str | None = None) -> int | None: "Add a notification; its number, `None` if it is there already. `StaleTurn` if `holder` no longer has the `watch`."
+    def renew(self, turns: dict[str, int], holder: str, seconds: float) -> set[tuple[str, str]]:
+        "Keep turns and watches; the (session, watch) pairs that the holder still has."
+    def put(self, session_id: str, record: dict, watch: str | None = None, holder: str | None = None) -> int | None:
+        "Add a notification; its number, `None` if it is there already. `StaleTurn` if `holder` no longer has the `watch`."
     def notifications(self, session_id: str, after: int = 0) -> list[tuple[int, dict]]: "Numbered notifications that came after one."
     def see(self, session_id: str, note: str): "Note that notifications up to the one with this id were delivered."
     def save_watch(self, session_id: str, watch: str, record: dict | None, holder: str, seconds: float): "Keep a watch, or forget it if there is no record."
@@ -255,7 +261,8 @@ class _SQLStore:
         run("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         version = int((run("SELECT value FROM meta WHERE name = 'version'") or [(0,)])[0][0])
         if version > len(_MIGRATIONS):
-            raise StoreError(f"{self!r} was written by a newer llmcam (layout {version}, this one knows {len(_MIGRATIONS)}). Upgrade llmcam, or name another database.")
+            raise StoreError(f"{self!r} was written by a newer llmcam (layout {version}, this one knows {len(_MIGRATIONS)}). "
+                             "Upgrade llmcam, or name another database.")
         for statement in sum(_MIGRATIONS[version:], ()): run(statement)
         run("INSERT INTO meta (name, value) VALUES ('version', :version) ON CONFLICT (name) DO UPDATE SET value = :version", version=str(len(_MIGRATIONS)))
 
@@ -335,8 +342,8 @@ def begin(self: _SQLStore, session_id, holder, seconds):
 @patch
 def _take_over(self: _SQLStore, run, id, holder, seconds):
     "Let `holder` run the watches of the session: they follow its turns."
-    rows = run(f"UPDATE watches SET holder = :holder, until = {self._now} + :seconds WHERE session = :id AND (holder IS NULL OR holder <> :holder) RETURNING body",
-               id=id, holder=holder, seconds=seconds)
+    rows = run(f"UPDATE watches SET holder = :holder, until = {self._now} + :seconds"
+               " WHERE session = :id AND (holder IS NULL OR holder <> :holder) RETURNING body", id=id, holder=holder, seconds=seconds)
     return tuple(json.loads(body) for body, in rows)
 
 # %% ../../nbs/application/session_store.ipynb #ad22b404

@@ -18,6 +18,8 @@ from threading import Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastcore.basics import patch
+
 from .policy import PolicyError, allows_host, current_policy, trusts_url
 
 # %% ../../nbs/core/net.ipynb #2ff01c6c
@@ -159,23 +161,6 @@ def _tls():
     import httpx2
     return httpx2.create_ssl_context()
 
-class _Transport:
-    "httpx2 on our own dialler, with one connection."
-    def __init__(self, dialler):
-        import httpcore2
-        self._pool = httpcore2.ConnectionPool(ssl_context=_tls(), max_connections=1, keepalive_expiry=_IDLE_SECONDS, network_backend=dialler)
-
-    def handle_request(self, request):
-        import httpcore2, httpx2
-        url = request.url
-        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        response = self._pool.handle_request(httpcore2.Request(request.method, target, headers=request.headers.raw, content=request.stream))
-        return httpx2.Response(response.status, headers=response.headers, stream=_body_class()(response.stream))
-
-    def close(self): self._pool.close()
-    def __enter__(self): return self
-    def __exit__(self, *exc): self.close()
-
 @lru_cache(maxsize=1)
 def _body_class():
     import httpx2
@@ -194,18 +179,32 @@ class _HungUp(NetError):
     "The server had enough of a connection that waited; worth another try on a new one."
 
 class _Line:
-    "A client and the one connection that it has."
-    def __init__(self, origin):
-        import httpx2
-        self.origin, self.since, self.dialler, self.used = origin, time.monotonic(), _Dialler(), False
-        self.transport = _Transport(self.dialler)
-        self.client = httpx2.Client(transport=self.transport, trust_env=False, follow_redirects=False)
-
-    def is_open(self): return bool(self.transport._pool.connections)
+    "A transport for the client library: our own dialler, and the one connection that it made."
+    def __init__(self, origin): self.origin, self.since, self.dialler, self.used, self.connection = origin, time.monotonic(), _Dialler(), False, None
+    def is_open(self): return self.connection is not None and not (self.connection.is_closed() or self.connection.has_expired())
     def suits(self, origin, trusted): return self.origin == origin and (trusted or is_public(self.dialler.address))
     def is_stale(self): return time.monotonic() - self.since > _IDLE_SECONDS
+    def close(self): self.connection and self.connection.close()
+
+    def handle_request(self, request):
+        import httpcore2, httpx2
+        url = request.url
+        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        if not self.is_open():
+            self.close()
+            self.connection = httpcore2.HTTPConnection(target.origin, _tls() if url.scheme == "https" else None, network_backend=self.dialler)
+        response = self.connection.handle_request(httpcore2.Request(request.method, target, headers=request.headers.raw, content=request.stream))
+        return httpx2.Response(response.status, headers=response.headers, stream=_body_class()(response.stream), request=request)
 
 # %% ../../nbs/core/net.ipynb #360b3c0e
+@patch
+def send(self: _Line, request, auth, stream):
+    "As a client sends: the response, its body still to come."
+    import httpx2
+    if auth is httpx2.USE_CLIENT_DEFAULT and not request.url.userinfo: return self.handle_request(request)
+    return httpx2.Client(transport=self, trust_env=False).send(request, auth=auth, stream=stream)
+
+# %% ../../nbs/core/net.ipynb #9619effe
 def _take(origin, trusted):
     "A line that waits and leads to `origin`, `None` if there is none."
     with _idling:
@@ -214,13 +213,12 @@ def _take(origin, trusted):
 def _put_back(line):
     "Keep a line for the next request, and hang up those that waited too long."
     line.since, line.used = time.monotonic(), True
-    line.client.cookies.clear()
-    if not line.is_open(): line.client.close(); return
+    if line.connection.is_closed(): return
     with _idling:
         _idle.append(line)
         gone = [old for i, old in enumerate(_idle) if old.is_stale() or i < len(_idle) - _IDLE_MOST]
         _idle[:] = [old for old in _idle if old not in gone]
-    for old in gone: old.client.close()
+    for old in gone: old.close()
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_idle.clear)  # a connection has one owner
 
@@ -243,7 +241,8 @@ class Reply:
     def json(self) -> Any:
         "The body as JSON; raises `ValueError` if it is none."
         import json
-        return json.loads(self.content)
+        try: return json.loads(self.content)
+        except RecursionError as e: raise ValueError("The JSON is nested too deeply.") from e
 
     def raise_for_status(self) -> "Reply":
         "Raise `NetError` if the server says that it failed."
@@ -268,14 +267,13 @@ def _unpacked(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 # %% ../../nbs/core/net.ipynb #8a6cc364
 def _read_body(response, max_bytes, left):
     "The body of `response`, given up as soon as it is too long or too late."
-    where, size, pieces = _shown(response.request.url), 0, []
     if response.is_stream_consumed: return response.content  # a transport that was passed in answered at once
-    too_long = NetError(f"{where} sends more than the {max_bytes:,} bytes that were asked for.")
-    announced = response.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes: raise too_long
-    for piece in _unpacked(response.iter_raw(), response.headers.get("content-encoding", "").strip().lower()):
-        pieces.append(piece); size += len(piece); left()
-        if size > max_bytes: raise too_long
+    def check(size):
+        if size > max_bytes: raise NetError(f"{_shown(response.request.url)} sends more than the {max_bytes:,} bytes that were asked for.")
+    announced, pieces, size = response.headers.get("content-length", ""), [], 0
+    check(int(announced) if announced.isdecimal() else 0)
+    for piece in _unpacked(response.stream, response.headers.get("content-encoding", "").strip().lower()):
+        pieces.append(piece); size += len(piece); left(); check(size)
     return b"".join(pieces)
 
 # %% ../../nbs/core/net.ipynb #d9e8f5c5
@@ -287,10 +285,37 @@ def _deadline(seconds, where):
         raise NetError(f"{where} did not answer in full within {seconds:g} s.")
     return left
 
-def _proxied(parsed, policy):
-    "Does a person's environment name a proxy for this address?"
-    from urllib.request import getproxies, proxy_bypass
-    return policy is None and parsed.scheme in getproxies() and not proxy_bypass(parsed.host)
+
+
+# %% ../../nbs/core/net.ipynb #f0d09272
+_PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")
+
+@lru_cache(maxsize=1)
+def _proxies(*settings):
+    from urllib.request import getproxies
+    return getproxies()
+
+def _proxy(parsed, policy):
+    "The address of the proxy that a person's environment names for `parsed`, `None` if there is none."
+    if policy is not None: return None
+    found = _proxies(time.monotonic() // 10, *map(os.environ.get, _PROXY_NAMES))
+    if not (proxy := found.get(parsed.scheme) or found.get("all")): return None
+    from urllib.request import proxy_bypass
+    return None if proxy_bypass(parsed.host) else proxy if "://" in proxy else f"http://{proxy}"
+
+class _ProxyLine(_Line):
+    "A line that leads through a proxy, for one request."
+    def __init__(self, proxy):
+        import httpcore2, httpx2
+        super().__init__(None)
+        try:
+            found = httpx2.Proxy(proxy)
+            make = httpcore2.SOCKSProxy if found.url.scheme.startswith("socks") else httpcore2.HTTPProxy
+            self.connection = make(str(found.url), found.raw_auth, ssl_context=_tls(), network_backend=self.dialler)
+        except (ValueError, httpx2.InvalidURL) as e: raise NetError("The environment names a proxy by what is no address of one. Look at http_proxy, https_proxy and all_proxy.") from e
+        except (ImportError, RuntimeError) as e: raise NetError("The environment names a SOCKS proxy, which needs: pip install socksio") from e
+
+    def is_open(self): return True
 
 # %% ../../nbs/core/net.ipynb #2ad1bc54
 _KEPT = ("accept", "accept-encoding", "user-agent", "content-type", "content-length")  # headers that any host may see
@@ -322,35 +347,30 @@ def _prepare(method, parsed, params, headers, **body):
 # %% ../../nbs/core/net.ipynb #2766afa4
 @contextmanager
 def _client(request, policy, left, transport, fresh):
-    "A client for one request: on the transport that was passed in, through a person's proxy, or on a line of our own."
+    "What sends one request: a client on the transport that was passed in, a line through a person's proxy, or one of our own."
     import httpcore2, httpx2
     trusted, origin = _check_shape(request.url, policy), _origin(request.url)
-    if transport or _proxied(request.url, policy):
-        how = {"transport": transport, "trust_env": False} if transport else {"trust_env": True, "verify": _tls()}
-        client = httpx2.Client(follow_redirects=False, **how)
-        try: yield client
-        finally: transport or client.close()
-        return
-    may_wait = request.method in ("GET", "HEAD", "OPTIONS") and not fresh
-    line = may_wait and _take(origin, trusted) or _Line(origin)
+    if transport: yield httpx2.Client(transport=transport, trust_env=False); return
+    proxy, may_wait = _proxy(request.url, policy), request.method in ("GET", "HEAD", "OPTIONS") and not fresh
+    line = _ProxyLine(proxy) if proxy else may_wait and _take(origin, trusted) or _Line(origin)
     line.dialler.use(left, trusted)
-    try: yield line.client
+    try: yield line
     except BaseException as e:
-        line.client.close()
+        line.close()
         if line.used and isinstance(e, (httpcore2.NetworkError, httpcore2.RemoteProtocolError)): raise _HungUp from e
         raise
-    _put_back(line)
+    line.close() if proxy else _put_back(line)
 
 # %% ../../nbs/core/net.ipynb #e21c76d9
 def _exchange(request, auth, policy, left, transport, max_bytes, fresh=False):
     "One request and its response: the request that it redirects to, or what it brought."
     import httpx2
     with _client(request, policy, left, transport, fresh) as client:
-        request.extensions = {**request.extensions, "timeout": httpx2.Timeout(left()).as_dict()}
+        request.extensions = {**request.extensions, "timeout": dict.fromkeys(("connect", "read", "write", "pool"), left())}
         response = client.send(request, auth=auth or httpx2.USE_CLIENT_DEFAULT, stream=True)
         try:
             if following := _follow(request, response): return following, None
-            final = str(request.url.copy_with(userinfo=b""))
+            final = str(request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url)
             return None, Reply(final, response.status_code, response.headers, _read_body(response, max_bytes, left))
         finally: response.close()
 
@@ -367,7 +387,7 @@ def _in_words(where, timeout):
     try: yield
     except (httpx2.TimeoutException, httpcore2.TimeoutException) as e:
         raise NetError(f"{where} did not answer within {timeout:g} s.") from e
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, httpcore2.ProtocolError) as e:
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as e:
         raise NetError(f"{where} could not be fetched: {e or type(e).__name__}") from e
 
 # %% ../../nbs/core/net.ipynb #3a6c07d7
@@ -388,7 +408,8 @@ def fetch(
 ) -> Reply:                         # Whatever the server answered, whatever its status
     "Fetch `url`. Raises `NetError` if nothing usable comes in time, or if a model is behind the call and may not go there."
     parsed, policy = _parse(url, ("http", "https")), current_policy()
-    where, left = _shown(parsed), _deadline(timeout, _shown(parsed))
+    where = _shown(parsed)
+    left = _deadline(timeout, where)
     body = {"content": data} if isinstance(data, (bytes, str)) else {"data": data}
     with _in_words(where, timeout):
         request = _prepare(method, parsed, params, headers, json=json, files=files, **body)

@@ -84,8 +84,9 @@ _NOUNS = {
     "add": "plus total",
     "weather": "forecast temperature",
 }
-_TELL = (r"(?:(?:tell|message|inform|text|e?mail|call|ping|remind|notify|alert|warn) (?:me|us)|let (?:me|us) know|(?:be|get) (?:told|notified|informed|alerted|warned)"
-    r"|give (?:me|us) an? (?:\w+ )?(?:shout|call|ring|ping|sign|heads?[- ]up)|say (?:so|something)|send (?:me|us) (?:\w+ ){1,4})")
+_TELL = (r"(?:(?:tell|message|inform|text|e?mail|call|ping|remind|notify|alert|warn) (?:me|us)|let (?:me|us) know|say (?:so|something)"
+    r"|(?:be|get) (?:told|notified|informed|alerted|warned)|give (?:me|us) an? (?:\w+ )?(?:shout|call|ring|ping|sign|heads?[- ]up)"
+    r"|send (?:me|us) (?:\w+ ){1,4})")
 _WHENEVER = r"(?:when(?:ever)?|if|as soon as|once|every(?: time)?|each(?: time)?|(?:at )?the (?:moment|minute|second|instant))"
 _PHRASES = (  # turns of speech that stand for one word
     (rf"\b{_TELL}\s?(?:[\w-]+ ){{0,2}}?{_WHENEVER}\b", " notify "),
@@ -99,19 +100,22 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\bhow (?:busy|crowded|full)\b|\b(?:busier|busiest|most crowded)\b|\b(?:is|are) (?=(?:\w+ ){1,4}(?:busy|crowded|full|quiet)\b)", " count objects "),
     (r"\b(?:which|who|where) (?:\w+ ){0,3}?(?:has|have|shows?|is|are) (?:the )?(?:more|most|fewer|fewest|less|least)\b"
         r"|\bhow many (?:image|picture|photo|frame)s (?:show|have|contain)\b", " count objects "),
-    (r"\bhow many ((?:\w+ )?(?:image|picture|photo|frame|snapshot|plot|detection|notification)s?)(?= (?:do|did|have|are|were) (?:i|we|you|there|saved|stored)\b|\W*$)", r" list \1 "),
+    (r"\bhow many ((?:\w+ )?(?:image|picture|photo|frame|snapshot|plot|detection|notification)s?)"
+        r"(?= (?:do|did|have|are|were) (?:i|we|you|there|saved|stored)\b|\W*$)", r" list \1 "),
     (r"\b(?:captured|saved|recorded|taken|detected|existing) (?=\w*\s?(?:image|picture|frame|photo)s?\b)", " "),
     (r"\bhow (?:many\b|much (?=traffic))|\bcompare\b|\b(?:is|was) (?:that|it|this) (?:more|fewer|less) than\b"
         r"|\b(?:what is|what's|tell me) the number of\b|\b(?:is|are) there\b|\b(?:do|can) you (?:see|spot)\b(?! in)", " count "),
     (r",?\s*\b(?:until|till|unless) (?:i|we) (?:say|tell|ask|want)\b(?: (?:you|to|it|so))*(?: (?:stop|halt|⟦\d+⟧))?", " "),
     (r"\blet me know\b|\bkeep (?:me|us) (?:posted|informed|updated)\b|\bkeep an eye on\b|\bwatch out\b", " notify "),
-    (r"\b(?:(?:what|which) (?:time|day|date|place)|where) (?:is|was|does|did|do)\b|\bday or night\b|\b(?:is it|how(?: i|')s the) (?=dark|light|sunny|raining|snowing|windy|weather)", r" describe \g<0> "),
+    (r"\b(?:(?:what|which) (?:time|day|date|place)|where) (?:is|was|does|did|do)\b|\bday or night\b"
+        r"|\b(?:is it|how(?: i|')s the) (?=dark|light|sunny|raining|snowing|windy|weather)", r" describe \g<0> "),
     (r"\b(?:get|make|take) an? (?:fresh |new )?(?=picture|photo|image|snapshot|shot|frame)", " capture "),
 )
 _FILLERS = set("""a an the of in on at to for with and or is are was were be been am there any some me my mine you your yours please can could would
-    should will do does did i it its this that these those what how from by as into up out so now then also just too us we our they them their he she if when
-    here who whom has have had not right current currently today many much more most less least than over under each every again new about after before
-    during while until since next both between through off only very well ok okay thanks thank hello hi let lets want like need either use using make made""".split())
+    should will do does did i it its this that these those what how from by as into up out so now then also just too us we our they them their he
+    she if when here who whom has have had not right current currently today many much more most less least than over under each every again new
+    about after before during while until since next both between through off only very well ok okay thanks thank hello hi let lets want like need
+    either use using make made""".split())
 _CANON = {word: concept for table in (_VERBS, _NOUNS) for concept, words in table.items() for word in words.split()}
 _VERB_WORDS = {word for words in _VERBS.values() for word in words.split()}
 
@@ -195,23 +199,27 @@ def _step(part: str, things: list) -> _Step:
     return _Step(text, own, _words(_MARK.sub(" ", _phrased(part))) + named)
 
 # %% ../../nbs/core/offline.ipynb #70395b92
-_CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking meter,
-    bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball,
-    kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
-    broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone,
-    microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"""))
+_CLASSES = set(re.split(r",\s+", """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,
+    parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee,
+    skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork, knife,
+    spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table,
+    toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear,
+    hair drier, toothbrush"""))
 _ALSO = {
-    "person": "human pedestrian man woman child kid boy girl ppl folk crowd someone somebody anyone anybody nobody", "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist",
-    "motorcycle": "motorbike", "airplane": "plane", "truck": "lorry", "car": "automobile", "train": "tram", "cell phone": "phone", "couch": "sofa", "tv": "television",
-    "vehicle": "traffic",
+    "person": "human pedestrian man woman child kid boy girl ppl folk crowd someone somebody anyone anybody nobody",
+    "boat": "ship ferry vessel yacht", "bicycle": "bike cyclist", "motorcycle": "motorbike", "airplane": "plane", "truck": "lorry",
+    "car": "automobile", "train": "tram", "cell phone": "phone", "couch": "sofa", "tv": "television", "vehicle": "traffic",
 }
 _SAME = {word: name for name, words in _ALSO.items() for word in words.split()}
 _GROUPS = {"vehicle": ("car", "truck", "bus", "motorcycle"), "animal": ("bird", "cat", "dog", "horse", "sheep", "cow", "bear")}
 _AMOUNT = rf"(?:\d+|{'|'.join(_SPELLED)}|an?)"
-_NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?|(?:if|when(?:ever)?|once|as soon as) (?:there (?:is|are) )?(?:an?|any|no)"
-    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?(?:(?:free|empty|available) )?([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
+_NOUN_AFTER = re.compile(r"(?:how many|number of|count(?: the| all| of)?|plot(?: the| all)?(?: number of)?"
+    r"|(?:if|when(?:ever)?|once|as soon as) (?:there (?:is|are) )?(?:an?|any|no)"
+    rf"|(?:(?:more|fewer|less) than|at (?:least|most)|exactly) {_AMOUNT})\s+(?:the |different )?(?:(?:free|empty|available) )?"
+    r"([^\W\d_]+(?:(?:, | and | or |, and |, or | ?/ ?)[^\W\d_]+)*)", re.I)
 _AFTER_NOUN = re.compile(r"\W*(?:$|[.?!;:/]|(?:,|and|or|is|are|was|were|in|on|at|from|of|there|do|does|did|can|you)\b)")
-_NOT_OBJECTS = set("kind type sort object thing item image camera frame picture photo file number all everything anything something result time count detection of it them each every free empty available left".split())
+_NOT_OBJECTS = set("""kind type sort object thing item image camera frame picture photo file number all everything anything something result
+    time count detection of it them each every free empty available left""".split())
 
 def _objects(text: str) -> list:
     "The things that `text` wants counted, as class names, in order."
@@ -429,8 +437,9 @@ def _kind(name: str, prop: Mapping, tool=None) -> str:
 
 # %% ../../nbs/core/offline.ipynb #6e25c422
 _IS_PICTURE = re.compile(rf"\.{_PICTURE}$", re.I)
-_BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach of\b"
-    r"|\b(?:this|that|these|those|same|last|latest|previous|earlier|first|the|each|every|both)\s+(?:\w+ )?(?:picture|image|frame|photo|snapshot|shot|one)s?\b|\bplot it\b|\b(?:these|those)\b", re.I)
+_BACK = re.compile(r"\b(?:in|on|of|from|for|with) (?:it|them)\b|\bthem\b|\beach of\b|\bplot it\b|\b(?:these|those)\b"
+    r"|\b(?:this|that|same|last|latest|previous|earlier|first|the|each|every|both)\s+(?:\w+ )?"
+    r"(?:picture|image|frame|photo|snapshot|shot|one)s?\b", re.I)
 
 _NO_SOURCE = re.compile(r"\.(?:py|txt|csv|json|ya?ml|pt|onnx|pdf|log|md)$")
 _SEVERAL = re.compile(r"\b(?:pictures|images|frames|photos|snapshots|shots|them|these|those|ones)\b", re.I)
@@ -582,9 +591,12 @@ def _chosen(text: str, pictures: list) -> list:
     if i >= len(pictures): raise _Needs(missing=f"a {found[1].lower()} picture, and there are only {len(pictures)}")
     return [pictures[i]]
 
+_ALL_PICTURES = re.compile(r"\b(?:all|every|each|saved|captured|today's)\b.*\b(?:picture|image|frame|photo)s?\b"
+    r"|\bhow many (?:picture|image|frame|photo)s\b", re.I)
+
 def _listing(talk: _Talk, step: _Step) -> list:
     "The pictures that a tool lists, where `step` speaks of all of them."
-    if not re.search(r"\b(?:all|every|each|saved|captured|today's)\b.*\b(?:picture|image|frame|photo)s?\b|\bhow many (?:picture|image|frame|photo)s\b", step.text, re.I): return []
+    if not _ALL_PICTURES.search(step.text): return []
     tool = next((t for t in talk.tools if {"list", "image"} <= set(_words(_name(t))) and not _required(t)), None)
     if not tool: return []
     if not (made := talk.results(_name(tool), {})): raise _Needs([_call(_name(tool), {})])
@@ -868,8 +880,11 @@ def _goals(talk: _Talk) -> list:
 
 def _implied(talk: _Talk) -> list:
     "A request that only names things (\"Any boats?\") wants them counted, one that only names a camera wants its picture."
-    wants = "detect" if _objects(talk.request) else None if re.search(r"\?|^\W*(?:how|why)\b", talk.request, re.I) else "capture" if _called(talk, talk.request) or "image" in _words(talk.request) else None
-    if not (wants and talk.steps and any("watch" not in _words(_name(t)) for t in talk.tools)) or set(talk.steps[0].words[:1]) & _CHANGING: return []
+    asks = re.search(r"\?|^\W*(?:how|why)\b", talk.request, re.I)
+    shows = not asks and (_called(talk, talk.request) or "image" in _words(talk.request))
+    wants = "detect" if _objects(talk.request) else "capture" if shows else None
+    if not (wants and talk.steps and any("watch" not in _words(_name(t)) for t in talk.tools)): return []
+    if set(talk.steps[0].words[:1]) & _CHANGING: return []
     things, words = [t for s in talk.steps for t in s.things], [w for s in talk.steps for w in s.words]
     asked = _Step(talk.request, things, [wants, "object" if wants == "detect" else "image", *words])
     score, tool = _scores(asked, _candidates(asked, talk)[1], _called(talk, talk.request), _find_sources(talk, asked))[0]
@@ -987,8 +1002,12 @@ def _seen(counts: dict, nouns: list) -> str:
     return _listed(amounts) if amounts else "no objects"
 
 # %% ../../nbs/core/offline.ipynb #5da9046d
-_UNSEEN = re.compile(r"\b(?P<which>red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old"
-    r"|young)\s+(?P<noun>\w+)|\b(?:is|are|were|not) (?P<state>parked|moving|driving|standing|walking|running|sitting|empty|open|closed)\b(?!\s+of)|\b(?P<what>colou?r|weather|brand|raining|snowing|sunny|windy)\b|\b(?:yesterday|ago|tomorrow|last (?:night|week|month|year))\b", re.I)
+_UNSEEN = re.compile(
+    r"\b(?P<which>red|blue|green|white|black|yellow|grey|gray|silver|parked|moving|standing|walking|running|sitting|empty|big|large|small|old|young)"
+    r"\s+(?P<noun>\w+)"
+    r"|\b(?:is|are|were|not) (?P<state>parked|moving|driving|standing|walking|running|sitting|empty|open|closed)\b(?!\s+of)"
+    r"|\b(?P<what>colou?r|weather|brand|raining|snowing|sunny|windy)\b"
+    r"|\b(?:yesterday|ago|tomorrow|last (?:night|week|month|year))\b", re.I)
 
 _UNTOLD = {"colour": "the colour", "color": "the colour", "weather": "the weather", "brand": "the brand"}
 
@@ -1014,7 +1033,8 @@ def _say_counts(outcome: _Outcome, talk: _Talk) -> list:
         picture = _argument(made)
         lines.append(f"I count {found}{_in(_place_of(picture, talk))}." if picture else f"I count {found}.")
     if len(good) > _SHOWN and nouns: lines.append(f"... and so on for {len(good) - _SHOWN} more pictures.")
-    if len({_argument(m) for m in good}) > 1 and nouns and not _COMPARES.search(talk.request): lines.append("In all " + _listed([_amount(sum(_number_of(n, m.result) for m in good), n) for n in nouns]) + ".")
+    if len({_argument(m) for m in good}) > 1 and nouns and not _COMPARES.search(talk.request):
+        lines.append(f"In all {_listed([_amount(sum(_number_of(n, m.result) for m in good), n) for n in nouns])}.")
     return lines
 
 def _say_result(made: _Made, talk: _Talk, question: str) -> str:
@@ -1050,11 +1070,13 @@ def _say_text(made: _Made, text: str, talk: _Talk) -> str:
     if not lines: return f"{made.name} found nothing."
     if len(lines) > 1:
         what = "pictures" if all(map(_IS_PICTURE.search, lines)) else "lines" if any(" " in line for line in lines) else "results"
-        return "\n".join([f"{made.name} gave {len(lines)} {what}:", *(f"- {_brief(line, 160)}" for line in lines[:10]), *["- ..."] * (len(lines) > 10)])
+        shown = [f"- {_brief(line.removeprefix('- '), 160)}" for line in lines[:10]]
+        return "\n".join([f"{made.name} gave {len(lines)} {what}:", *shown, *["- ..."] * (len(lines) > 10)])
     if _IS_PICTURE.search(text) and "plot" in words and "list" not in words: return f"The plot is in {text}."
     if _IS_PICTURE.search(text) and "capture" in words: return f"I captured a frame{' of ' + _place_of(text, talk) if made.args else ''}: {text}."
     thing = _THING.fullmatch(text)
-    if thing and thing.lastgroup in ("path", "url"): return f"{'The link is' if thing.lastgroup == 'url' else 'The picture is in' if _IS_PICTURE.search(text) else 'The file is'} {text}."
+    if thing and thing.lastgroup == "url": return f"The link is {text}."
+    if thing and thing.lastgroup == "path": return f"{'The picture is in' if _IS_PICTURE.search(text) else 'The file is'} {text}."
     return _sentence(_brief(text)) if " " in text else f"{made.name} says: {_sentence(_brief(text))}"
 
 def _say(outcome: _Outcome, talk: _Talk) -> list:
@@ -1076,16 +1098,19 @@ def _say_failure(made: _Made) -> str:
     return error.partition("Error: ")[2] or error if _refused(made) else f"{made.name} did not work: {error}"
 
 # %% ../../nbs/core/offline.ipynb #de9c5625
+_GREETS = re.compile(r"^\W*(?:hi|hello|hey|help)\b|\bwhat can you do\b|\byour? (?:\w+ )?tools\b|\btools (?:do|can) you\b", re.I)
+_THANKS = re.compile(r"\W*(?:many |ok,? )?(?:thanks|thank you|thx|cheers)\b", re.I)
+
 def _offer(talk: _Talk) -> str:
     "What the rules can do here."
     if not talk.tools: return "I can only call tools, and this conversation has none."
+    if _THANKS.match(talk.request): return "You are welcome."
     ranks = {verb: i for i, verb in enumerate(_VERBS)}
     tools = sorted(talk.tools, key=lambda t: min((ranks.get(w, 5) for w in _words(_name(t))[:1]), default=5))
     firsts = [(_name(t), re.split(r"(?<=[.!?])\s|\n", (t["function"].get("description") or "").strip())[0]) for t in tools]
     lines = "\n".join(f"- `{name}`: {_brief(about, 100)}" if about else f"- `{name}`" for name, about in firsts[:6])
     more = f"\n- and {len(firsts) - 6} more" if len(firsts) > 6 else ""
-    if re.match(r"\W*(?:many |ok,? )?(?:thanks|thank you|thx|cheers)\b", talk.request, re.I): return "You are welcome."
-    puzzled = "" if re.search(r"^\W*(?:hi|hello|hey|help)\b|\bwhat can you do\b|\byour? (?:\w+ )?tools\b|\btools (?:do|can) you\b", talk.request, re.I) else "I can't tell what to do with that. "
+    puzzled = "" if _GREETS.search(talk.request) else "I can't tell what to do with that. "
     return (f"{puzzled}I can call these tools:\n{lines}{more}\n\n"
         "Name what you want in plain words, with the camera, file or numbers that it needs.")
 
@@ -1126,7 +1151,8 @@ _CONDITIONS = (  # (pattern, comparison, the words for it); the first that fits.
     (r"()(?:(?:\b(?:is|are|gets|becomes)|'s) (?:empty|gone)|\b(?:has|have) left)\b", eq, "no"),
     (rf"\b(?:are|is|see|sees)\s+{_N}\s+(?!more|less)\w+", ge, "at least"),
 )
-_ALWAYS = re.compile(r"\bevery (?:time|minute|second|hour|look|\d+)|\beach time\b|\b(?:regular|periodical)ly\b|\bkeep me (?:posted|informed)\b|\bhow many\b", re.I)
+_ALWAYS = re.compile(r"\bevery (?:time|minute|second|hour|look|\d+)|\beach time\b|\b(?:regular|periodical)ly\b"
+    r"|\bkeep me (?:posted|informed)\b|\bhow many\b", re.I)
 _ONCE = re.compile(r"\bonce\b(?! (?:there|the|a|an|it|you)\b)|\b(?:then|and) (?:stop|end|quit)\b|\bone time\b|\bonly the first\b|\bjust one\b", re.I)
 
 @dataclass(frozen=True)
@@ -1154,7 +1180,8 @@ def _measure(noun: str, result):
 
 def _conditions(text: str) -> list:
     "What `text` waits for, any of it; empty where every look should be told. `LookupError` where rules cannot tell."
-    found = [c for part in re.split(r"\b(?:and|or)(?: also)? (?:when|if)\b|\bor (?=(?:more|fewer|less) than|at least|exactly)", text) if (c := _condition(part))]
+    parts = re.split(r"\b(?:and|or)(?: also)? (?:when|if)\b|\bor (?=(?:more|fewer|less) than|at least|exactly)", text)
+    found = [condition for part in parts if (condition := _condition(part))]
     if found or _ALWAYS.search(text): return found
     raise LookupError("what to wait for, such as more than 3 cars")
 
@@ -1223,6 +1250,7 @@ _GOES = re.compile(r"\b(?:leaves?|has left|have left|disappears?|departs?|goes a
 _PASSES = re.compile(r"\bcross(?:es|ed|ing)?\b|\bpass(?:es)?\b", re.I)
 _CHANGES = re.compile(r"\bchang(?:es?|ed|ing)\b", re.I)
 _ONE_AT_A_TIME = "a single condition, for I don't understand two that must hold together"
+_PLAIN_CONDITION = "a plain condition, such as more than 3 cars"
 
 _EVERY = re.compile(r"\bevery (?:(\d+(?:\.\d+)?) )?(s|m|h)(?:ec|econd|in|inute|our)s?\b", re.I)
 
@@ -1244,7 +1272,7 @@ def _rules(talk: _Talk) -> list:
     clause = re.split(rf"\b{_WHENEVER}\b", _EVERY.sub(" ", talk.request), 1, re.I)[-1]
     if any(_objects(part) for part in re.split(rf"\band\b(?! (?:also )?{_WHENEVER}\b)", clause)[1:]): raise _Needs(missing=_ONE_AT_A_TIME)
     strange = _STRANGE.search(_placed_out(clause))
-    if strange and not _called(talk, strange[0]): raise _Needs(missing=f"a plain condition, such as more than 3 cars, for I don't understand \"{strange[0].strip()}\"")
+    if strange and not _called(talk, strange[0]): raise _Needs(missing=f"{_PLAIN_CONDITION}, for I don't understand \"{strange[0].strip()}\"")
     rules, before = [], None
     for part in _alternatives(clause):
         condition = _condition(part)
@@ -1258,7 +1286,8 @@ def _rules(talk: _Talk) -> list:
 _STRANGE = re.compile(  # parts of a condition that no rule has words for
     r"\b(?:in|on|at|inside|within|near|around|behind|before|next to|close to|by) (?:the |an? |my |our )?(?:[\w-]+ ){0,2}?"
     r"(?:zone|area|lane|lot|corner|region|section|side|half|spot|space|place|bay|pavement|sidewalk|crossing|crosswalk|entrance|exit|gate|door|pier|quay)s?\b"
-    r"|\b(?:is|are|gets?|becomes?|it's|looks?) (?:almost |nearly |too |very )?(?:full|busy|crowded|jammed|blocked|parked|red|open|closed|free|late|stuck)\b", re.I)
+    r"|\b(?:is|are|gets?|becomes?|it's|looks?) (?:almost |nearly |too |very )?"
+    r"(?:full|busy|crowded|jammed|blocked|parked|red|open|closed|free|late|stuck)\b", re.I)
 
 def _placed_out(clause: str) -> str:
     "`clause` without cameras and without the parts of a picture that a rule knows."
@@ -1408,6 +1437,7 @@ class OfflineModel(_Client):
         self.eyes, self.folders = eyes, folders
 
     def reply(self, messages: list, tools: list) -> tuple:
+        "What to say, and the calls to make."
         text, calls = _decide(messages, tools, self.eyes, self.folders)
         return text, [{"name": c.name, "arguments": c.args} for c in calls]
 
@@ -1419,6 +1449,7 @@ class ScriptedModel(_Client):
         self.replies, self.requests = deque(replies), []
 
     def reply(self, messages: list, tools: list) -> tuple:
+        "The next reply of the script."
         self.requests.append((list(messages), tools))
         said = self.replies.popleft() if self.replies else "The script is over."
         if isinstance(said, BaseException): raise said

@@ -225,10 +225,12 @@ def _check_options(body: dict):
         value = body.get(key)
         _need(value is None or least <= value <= most, "invalid_value", key, why=f"{value} is not between {least} and {most}")
     for key, other in _NEEDS.items():
-        _need(body.get(key) is None or body.get(other), "invalid_value", key, why=f"it is only allowed when '{other}' {'is enabled' if other in ('stream', 'logprobs') else 'are specified'}")
+        given = "is enabled" if other in ("stream", "logprobs") else "are specified"
+        _need(body.get(key) is None or body.get(other), "invalid_value", key, why=f"it is only allowed when '{other}' {given}")
     if isinstance(body.get("stop"), list): _check_list(body["stop"], "stop", 4)
     _need(len(body.get("metadata") or ()) <= 16, "invalid_value", "metadata", why="at most 16 pairs")
-    for key, bias in (body.get("logit_bias") or {}).items(): _need(-100 <= bias <= 100, "invalid_value", f"logit_bias.{key}", why=f"{bias} is not between -100 and 100")
+    for key, bias in (body.get("logit_bias") or {}).items():
+        _need(-100 <= bias <= 100, "invalid_value", f"logit_bias.{key}", why=f"{bias} is not between -100 and 100")
 
 def _check_choice(choice, tools: list):
     "The one function that a model has to call is one of the tools."
@@ -240,7 +242,8 @@ def _check_format(body: dict):
     shape = body.get("response_format") or {}
     if shape.get("type") == "json_schema": _check_name(shape["json_schema"].get("name"), "response_format.json_schema.name")
     if shape.get("type") == "json_object":
-        _need("json" in json.dumps(body["messages"]).lower(), "invalid_value", "messages", why="they must contain the word 'json' in some form to use 'response_format' of type 'json_object'")
+        _need("json" in json.dumps(body["messages"]).lower(), "invalid_value", "messages",
+              why="they must contain the word 'json' in some form to use 'response_format' of type 'json_object'")
 
 # %% ../../nbs/core/offline_server.ipynb #0a970711
 def check_request(
@@ -343,8 +346,8 @@ def _answer(self: _Handler, body: dict, fault: Fault | None):
 
 def _failure(fault: Fault):
     if fault.body is not None: return fault.body
-    kind = "rate_limit_error" if fault.status == 429 else "server_error"
-    return _error("You asked too often." if fault.status == 429 else "The server had an error. Try again.", kind, code="rate_limit_exceeded" if fault.status == 429 else None)
+    if fault.status == 429: return _error("You asked too often.", "rate_limit_error", code="rate_limit_exceeded")
+    return _error("The server had an error. Try again.", "server_error")
 
 @patch
 def _write(self: _Handler, content: bytes):

@@ -366,7 +366,9 @@ def _remembered(said, now):
 def _clock(self: StreamThread): return (self.scheduler or default_scheduler()).clock
 
 @patch(as_prop=True)
-def tokens(self: StreamThread) -> int: return self.allowance.used.total  # What its model says that it has used
+def tokens(self: StreamThread) -> int:
+    "What its model says that it has used."
+    return self.allowance.used.total
 
 # %% ../../nbs/utils/notification.ipynb #8ade555b
 @patch
@@ -381,7 +383,7 @@ def tick(self: StreamThread):
         self._recovered()
     except Exception as e: self._failed(e)
     finally: _stream.reset(token)
-    if self.on_change and before != (self.sent, self.failures): self.on_change(self)
+    if self.on_change and not self._stopping.is_set() and before != (self.sent, self.failures): self.on_change(self)
 
 _ONE_LOOK = Budget(turns=12, calls=32, seconds=inf, tool_seconds=inf)
 
@@ -461,6 +463,7 @@ def _look(self: StreamThread):
     if self._stopping.is_set(): return
     self._begun = self._begun or self._clock().monotonic()
     self.tick()
+    if self._stopping.is_set(): return  # from outside: what it leaves behind is no longer its own
     if self._leaving: return self._end("stopped itself")
     if spent := self._spent():
         self._announce(f"The watch has ended: it {spent}, which was its limit.", "ended")
@@ -494,8 +497,10 @@ def is_alive(self: StreamThread) -> bool:
     return self._job is not None and not self._job.cancelled and not self._stopping.is_set()
 
 @patch
-def join(self: StreamThread, timeout: float = None):
-    "Wait until it has ended and its last look is over, at most `timeout` seconds."
+def join(self: StreamThread,
+    timeout: float = None,  # Seconds to wait at most
+):
+    "Wait until it has ended and its last look is over."
     if self._job: self._job.join(timeout)
 
 @patch

@@ -21,7 +21,9 @@ from fastcore.basics import patch
 class SystemClock:
     "The time of this machine."
     monotonic = staticmethod(monotonic)
-    def now(self) -> datetime: return datetime.now(timezone.utc)
+    def now(self) -> datetime:
+        "The date and time, UTC."
+        return datetime.now(timezone.utc)
 
 # %% ../../nbs/utils/scheduler.ipynb #487d67da
 class SimulatedClock:
@@ -30,8 +32,13 @@ class SimulatedClock:
         start: datetime = datetime(2026, 6, 21, 12, tzinfo=timezone.utc),  # The time that it shows at first
     ): self.start, self.seconds = start, 0.0
 
-    def monotonic(self) -> float: return self.seconds
-    def now(self) -> datetime: return self.start + timedelta(seconds=self.seconds)
+    def monotonic(self) -> float:
+        "Seconds that have passed."
+        return self.seconds
+
+    def now(self) -> datetime:
+        "The date and time, UTC."
+        return self.start + timedelta(seconds=self.seconds)
 
     def advance(self,
         seconds: float,  # How far

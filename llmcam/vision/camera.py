@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Frame', 'decode_image', 'camera_kind', 'PictureCamera', 'SnapshotCamera', 'StreamCamera', 'VideoCamera', 'UsbCamera',
            'Camera', 'cameras', 'open_camera', 'close_cameras', 'capture_frame', 'CameraError', 'AddressError',
-           'UnreachableError', 'AnswerError', 'DeadlineError', 'EndedError', 'PictureError', 'NotAPictureError',
-           'DamagedPictureError', 'TooLargeError', 'BlankPictureError', 'PictureSizeError']
+           'UnreachableError', 'AnswerError', 'DeadlineError', 'ResolvingError', 'EndedError', 'PictureError',
+           'NotAPictureError', 'DamagedPictureError', 'TooLargeError', 'BlankPictureError', 'PictureSizeError']
 
 # %% ../../nbs/vision/camera.ipynb #91122096
 import io
@@ -19,9 +19,12 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from glob import escape, iglob
 from importlib import import_module
 from pathlib import Path
 from threading import Condition, Lock, Thread
@@ -33,10 +36,10 @@ from ..core.net import NetError, check_url, fetch
 from ..core.policy import PolicyError, confine, current_policy, data_dir, gate, tool_level, trusting
 from ..utils.file_manager import capture_path, safe_name, write_new
 from .stream import (AddressError, AnswerError, BlankPictureError, CameraError, DamagedPictureError, DeadlineError, EndedError, MAX_PIXELS,
-    NotAPictureError, PictureError, PictureSizeError, StreamReader, TooLargeError, UnreachableError, _fault, _public, decoder, guarded_options)
+    NotAPictureError, PictureError, PictureSizeError, ResolvingError, StreamReader, TooLargeError, UnreachableError, _fault, _public, decoder, guarded_options)
 
 # %% ../../nbs/vision/camera.ipynb #c30e9cd2
-_all_ = ["CameraError", "AddressError", "UnreachableError", "AnswerError", "DeadlineError", "EndedError", "PictureError", "NotAPictureError",
+_all_ = ["CameraError", "AddressError", "UnreachableError", "AnswerError", "DeadlineError", "ResolvingError", "EndedError", "PictureError", "NotAPictureError",
          "DamagedPictureError", "TooLargeError", "BlankPictureError", "PictureSizeError"]
 
 # %% ../../nbs/vision/camera.ipynb #b670e785
@@ -138,11 +141,12 @@ def _stamped(frame):
 @patch
 def save(
     self: Frame,
-    data_dir: str | Path | None = None,  # Directory to save to; the data directory if `None`
+    data_dir: str | Path | None = None,  # Directory to save to, made if it is not there; the data directory if `None`
     when: datetime | None = None,        # Time for the file's name; the local time of the frame if `None`
 ) -> Path:                               # The new file, `cap_<date>_<time>_<place>.jpg`; also in `self.path`
     "Save the frame under a new name, with its provenance."
     content, suffix = _stamped(self)
+    if data_dir: Path(data_dir).mkdir(parents=True, exist_ok=True)
     self.path = write_new(capture_path(self.place, when or self.time.astimezone(), suffix=suffix, folder=data_dir), content)
     return self.path
 
@@ -303,6 +307,7 @@ def _credentials(uri):
     return bare, (unquote(parts.username), unquote(parts.password or ""))
 
 # %% ../../nbs/vision/camera.ipynb #abf51b33
+_MAGIC = re.compile(r"[*?\[]")
 _PICTURE = re.compile(r"\.(jpe?g|png|webp|bmp|tiff?|gif)$", re.I)
 
 def _is_named(uri):
@@ -317,9 +322,17 @@ def _local(uri):
 # %% ../../nbs/vision/camera.ipynb #3b6a769f
 def _pictures(path):
     "The pictures that `path` stands for: itself, those in the folder, or those that match the pattern."
-    if path.is_dir(): return sorted(p for p in path.iterdir() if _PICTURE.search(p.name) and p.is_file())
-    if path.exists() or not re.search(r"[*?\[]", path.name): return [path]
-    return sorted(p for p in path.parent.glob(path.name) if _PICTURE.search(p.name) and p.is_file())
+    if path.is_dir(): found = path.iterdir()
+    elif path.exists() or not _MAGIC.search(str(path)): return [path]
+    else: found = map(Path, iglob(f"{escape(str(path.parent))}/{path.name}" if path.parent.is_dir() else str(path), recursive=True))
+    return [p for p in found if _PICTURE.search(p.name) and p.is_file()]
+
+def _order(path):
+    "What pictures are sorted by: their names, with numbers as numbers, and the suffix last."
+    parts = re.split(r"(\d+)", str(path.with_suffix("")))
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), path.name
+
+_FIRST = (), ""
 
 # %% ../../nbs/vision/camera.ipynb #f37ddb35
 @camera_kind("pictures")
@@ -327,15 +340,16 @@ class PictureCamera:
     "Pictures on disk, one after the other."
     old_after = math.inf
 
-    def __init__(self, uri, timeout): self.path, self.named, self.waiting = _local(uri), _is_named(uri), []
+    def __init__(self, uri, timeout): self.path, self.named, self.last = _local(uri), _is_named(uri), _FIRST
 
     def read(self):
-        self.waiting = self.waiting or _pictures(self.path)
-        if not self.waiting: raise AddressError(f"{self.path} holds no pictures")
-        path = self.waiting.pop(0)
+        there = {_order(path): path for path in _pictures(self.path)}
+        if not there: raise AddressError(f"{self.path} holds no pictures: no file with a name in .jpg, .png, .webp, .bmp, .tif or .gif")
+        self.last = min((order for order in there if order > self.last), default=min(there))
+        path = there[self.last]
         return _load(path if self.named else confine(path))
 
-    def close(self): self.waiting = []
+    def close(self): self.last = _FIRST
 
 # %% ../../nbs/vision/camera.ipynb #033ae595
 def _modified(headers):
@@ -397,6 +411,9 @@ class _StreamCamera:
     def ended(self): return not self.reader.close.alive
 
     @property
+    def opening(self): return self.reader.opening
+
+    @property
     def old_after(self): return max(self.reader.timeout, 2 * self.reader.box.gap)
 
     def read(self, max_age=None):
@@ -446,6 +463,18 @@ def _kind_class(name):
     module, _, cls = entry.rpartition(".")
     return getattr(import_module(module), cls)
 
+def _behind(func, *args):
+    "What `func` will give, as a future: it runs in a thread of its own, with the policy of its caller."
+    found, context = Future(), copy_context()
+    def work():
+        try: found.set_result(context.run(func, *args))
+        except Exception as e: found.set_exception(e)
+    Thread(target=work, daemon=True, name="llmcam-resolve").start()
+    return found
+
+def _close_opened(opening):
+    if not opening.exception(): opening.result().close()
+
 def _default_place(uri):
     rest = uri.partition(":")[2] if _SCHEME.match(uri) else uri
     return urlsplit(rest if "://" in rest else uri).hostname or safe_name(uri if rest.isdigit() else rest.partition("?")[0])
@@ -464,7 +493,7 @@ class Camera:
         self.kind, self.source = _kind_name(self.uri), _public(self.uri)
         self.state, self.why, self.since, self.latest, self.seq = "new", "", _utc_now(), None, 0
         self.leases, self.asked, self._pool = 0, time.monotonic(), None
-        self._reader, self._lock, self._image = None, Lock(), None
+        self._reader, self._opening, self._lock, self._image = None, None, Lock(), None
         self._size, self._odd, self._mark = None, None, None
         self._failures, self._again, self._failure, self._seen = 0, 0.0, None, deque(maxlen=20)
 
@@ -492,16 +521,28 @@ def _drop(self: Camera):
 def close(self: Camera):
     "Let the source go. Asking for a frame opens it again. A shared camera stays open while somebody else holds it."
     if self._pool: return self._pool.release(self)
+    if opening := self._opening: self._opening = None; opening.add_done_callback(_close_opened)
     self._drop()
     self._to("closed")
 
 # %% ../../nbs/vision/camera.ipynb #dc110197
 @patch
-def _read(self: Camera, max_age, left):
-    if self._reader is None: self._reader = _kind_class(self.kind)(self.uri, self.timeout)
+def _open(self: Camera, deadline):
+    "The source, opened. Where its address has to be looked up, that may take longer than one frame: it goes on behind, for the next call."
+    cls = _kind_class(self.kind)
+    if not getattr(cls, "resolves", False): return cls(self.uri, self.timeout)
+    if not self._opening: self._opening = _behind(cls, self.uri, self.timeout)
+    if not wait([self._opening], max(deadline - time.monotonic(), 0)).done:
+        raise ResolvingError(f"{self.source} is still being looked up after {time.monotonic() - self.asked:.3g} s. Ask again: that goes on.")
+    opening, self._opening = self._opening, None
+    return opening.result()
+
+@patch
+def _read(self: Camera, max_age, deadline):
+    if self._reader is None: self._reader = self._open(deadline)
     with _open_lock: _open_cameras.add(self)
     stream = isinstance(self._reader, _StreamCamera)
-    if hasattr(self._reader, "timeout"): self._reader.timeout = round(left, 2)
+    if hasattr(self._reader, "timeout"): self._reader.timeout = round(max(deadline - time.monotonic(), 0.05), 2)
     got = self._reader.read(max_age) if stream else self._reader.read()
     if isinstance(got, Frame): return got
     image, when, place = got
@@ -561,20 +602,22 @@ def fps(self: Camera) -> float:  # Pictures a second that the source sends; 0 wh
 @patch
 def _failed(self: Camera, e):
     "Go offline because of `e`, and give the error that says so."
-    if not isinstance(e, PictureError) or getattr(self._reader, "ended", False): self._drop()
-    self._to("offline", _public(str(e))[:500])
-    self._failures += 1
-    if getattr(_kind_class(self.kind), "live", False): self._again = time.monotonic() + min(0.05 * 2**self._failures, 2) * random.uniform(0.5, 1)
+    going_on = isinstance(e, PictureError) or getattr(self._reader, "opening", False)
+    if not going_on or getattr(self._reader, "ended", False): self._drop()
+    resolving = isinstance(e, ResolvingError)
+    self._to("resolving" if resolving else "offline", _public(str(e))[:500])
+    self._failures += not resolving
+    if self._failures and getattr(_kind_class(self.kind), "live", False): self._again = time.monotonic() + min(0.05 * 2**self._failures, 2) * random.uniform(0.5, 1)
     kind = type(e) if isinstance(e, CameraError) else type(_fault(str(e), UnreachableError))
-    self._failure = kind(self.why if self.source in self.why else f"{self.source}: {self.why}")
-    return self._failure
+    self._failure = kind, self.why if self.source in self.why else f"{self.source}: {self.why}"  # no exception: its traceback would keep the camera alive
+    return kind(self._failure[1])
 
 @patch
 def _attempt(self: Camera, max_age, deadline):
     "Ask the source once; when it has failed, not before it is due again, and for half of the time at the latest."
     time.sleep(max(0, min(self._again - time.monotonic(), (deadline - time.monotonic()) / 2)))
     try:
-        found = self._read(max_age, max(deadline - time.monotonic(), 0.05))
+        found = self._read(max_age, deadline)
         if found.image is not self._image: self._accept(found)
     except PolicyError: self._drop(); self._to("closed"); raise
     except (OSError, CameraError) as e: raise self._failed(e) from e
@@ -594,7 +637,7 @@ def frame(self: Camera,
     self.asked, known, seconds = time.monotonic(), self._failure, timeout or self.timeout
     if not self._lock.acquire(timeout=seconds): raise DeadlineError(f"{self.source} is busy with another reader")
     try:
-        if self._failure is not known and self._failure: raise type(self._failure)(str(self._failure))
+        if self._failure is not known and self._failure: raise self._failure[0](self._failure[1])
         if not (self.state == "online" and self._is_younger(max_age)): self._attempt(max_age, self.asked + seconds)
         found = self.latest
     finally: self._lock.release()

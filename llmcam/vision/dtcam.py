@@ -43,9 +43,8 @@ def _stations_url(url=None):
 # %% ../../nbs/vision/dtcam.ipynb #7971d7d0
 def _as_configured(url):
     "A block in which the service that the person configured is trusted, if `url` belongs to it. Digitraffic itself stays open after strangers' text."
-    policy, host = current_policy(), urlsplit(url).hostname or ""
-    ours = urlsplit(_configured())
-    if policy is None: return nullcontext()
+    if (policy := current_policy()) is None: return nullcontext()
+    host, ours = urlsplit(url).hostname or "", urlsplit(_configured())
     if host.endswith(".digitraffic.fi"): return gate(replace(policy, hosts=None))
     if urlsplit(url)[:2] != ours[:2]: return nullcontext()
     return gate(trusting(policy, f"{ours.hostname}:{ours.port or {'http': 80}.get(ours.scheme, 443)}"))
@@ -68,9 +67,18 @@ def _cache_file(kind, url):
     folder.mkdir(exist_ok=True)
     return folder / f"digitraffic-{kind}-{hashlib.sha256(url.encode()).hexdigest()[:12]}.json"
 
-def _read_cache(kind, url):
-    try: return json.loads(_cache_file(kind, url).read_text("utf-8"))
-    except (OSError, ValueError): return {}
+_FIELDS = {"stations": ("id", "name", "presets"), "book": ("id", "name", "place", "municipality", "province", "station", "url")}
+
+def _is_whole(kept, kind):
+    return isinstance(kept, dict) and isinstance(kept.get("time"), (int, float)) and isinstance(kept.get(kind), list) and all(
+        isinstance(entry, dict) and all(isinstance(entry.get(name), (str, list)) for name in _FIELDS[kind]) for entry in kept[kind])
+
+def _read_cache(kind, url, max_age):
+    "What was kept, and whether it is younger than `max_age`; nothing if the file is not there, or not as we wrote it."
+    try: kept = json.loads(_cache_file(kind, url).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError): kept = None
+    if not _is_whole(kept, kind): return {kind: []}, False
+    return {**kept, kind: [AttrDict(entry) for entry in kept[kind]]}, bool(kept[kind]) and 0 <= time.time() - kept["time"] < max_age
 
 # %% ../../nbs/vision/dtcam.ipynb #bcdb6b2c
 def _write_cache(kind, url, **content):
@@ -90,14 +98,14 @@ def _brief(feature):
 # %% ../../nbs/vision/dtcam.ipynb #15583e9c
 def _listing(url, max_age=3600):
     "All stations at `url`, from disk while they are fresh."
-    kept = _read_cache("stations", url)
-    stations = [AttrDict(s) for s in kept.get("stations", [])]
-    if stations and time.time() - kept["time"] < max_age: return stations
+    kept, fresh = _read_cache("stations", url, max_age)
+    stations = kept["stations"]
+    if fresh: return stations
     try: reply = _get(url, headers={"If-None-Match": kept["etag"]} if stations and kept.get("etag") else {}).raise_for_status()
     except NetError as e:
         if stations: return stations
         raise _fault(f"No list of road cameras: {e}", UnreachableError) from e
-    if reply.status != 304: stations = _features(reply, url)
+    if reply.status != 304 or not stations: stations = _features(reply, url)
     _write_cache("stations", url, stations=stations, etag=reply.headers.get("etag") or kept.get("etag"))
     return stations
 
@@ -119,7 +127,7 @@ def _matches(word, words): return any(found.startswith(word) and (found == word 
 # %% ../../nbs/vision/dtcam.ipynb #de474301
 def _search(key, records, text):
     "The `records` whose `text` has all words of `key`; best first."
-    wanted, texts = _plain(key).split(), [_plain(text(record)).split() for record in records]
+    wanted, texts = _plain(key).split() or str(key).split(), [_plain(text(record)).split() for record in records]
     known = {word for words in texts for word in words}
     wanted = [w if _matches(w, known) else (get_close_matches(w, known, n=1, cutoff=0.8) or [w])[0] for w in wanted]
     found = [(sum(w not in words for w in wanted), i) for i, words in enumerate(texts) if all(_matches(w, words) for w in wanted)]
@@ -178,11 +186,14 @@ def _try_views(id, base):
 def _build(base):
     "Ask for all stations at `base` and keep what they say."
     ids = [station.id for station in _listing(base, max_age=0)]
+    todo, found = iter(ids), {}
+    def work():
+        for id in todo: found[id] = _try_views(id, base)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="llmcam-roads") as pool:
-        found = list(pool.map(lambda id, context: context.run(_try_views, id, base), ids, [copy_context() for _ in ids]))
-    book = [view for views in found for view in views or ()]
+        for done in [pool.submit(copy_context().run, work) for _ in range(_WORKERS)]: done.result()
+    book = [view for id in ids for view in found[id] or ()]
     if not book: raise AnswerError(f"None of the {len(ids)} stations at {base} answered.")
-    _write_cache("book", base, book=book, missing=[id for id, views in zip(ids, found) if views is None])
+    _write_cache("book", base, book=book, missing=[id for id in ids if found[id] is None])
     return book
 
 # %% ../../nbs/vision/dtcam.ipynb #67204a9e
@@ -192,9 +203,8 @@ def address_book(
 ) -> list:                            # All presets, as `presets` gives them
     "Every road camera there is, from disk if the book is younger than a week."
     base = _stations_url(stations_url)
-    kept = _read_cache("book", base)
-    if kept.get("book") and not update and time.time() - kept["time"] < _WEEK: return [AttrDict(p) for p in kept["book"]]
-    return _build(base)
+    kept, fresh = _read_cache("book", base, _WEEK)
+    return kept["book"] if fresh and not update else _build(base)
 
 # %% ../../nbs/vision/dtcam.ipynb #27d591fa
 def _preset_text(p): return f"{p.place} {p.municipality} {p.province} {p.name} {p.id} {p.station}"
@@ -230,13 +240,13 @@ def find_preset(
         chosen = [view for view in views if view.id == text.upper()] or ([] if found[2] else views)
     elif near := stations(text, base): chosen = _station_views(near[0].id, base)
     else: chosen = _search(text, address_book(base), _preset_text)
-    if not chosen: raise AddressError(f"No road camera for {text!r}. Search with camera_address_book(search=...).")
+    if not chosen: raise AddressError(f"No road camera for {text[:80]!r}. Search with camera_address_book(search=...).")
     return chosen[0]
 
 # %% ../../nbs/vision/dtcam.ipynb #ef526014
 class RoadCamera:
     "The newest picture of one road camera: `digitraffic:<preset, station or words>`."
-    live = True
+    live = resolves = True  # words have to be looked up in the lists, which may go on behind
 
     def __init__(self, uri, timeout, preset=None):
         self.preset, self.timeout = preset or find_preset(uri.partition(":")[2]), timeout

@@ -24,7 +24,7 @@ from ..core.fc import _DEFAULT_MODEL, ModelError, default_client, form_msg
 from ..core.fn_to_schema import Hidden
 from ..core.offline import classes_of
 from ..core.policy import confine, data_dir, tool_level
-from .camera import _ORIENTATION, CameraError, Frame, _opened, _read_exif
+from .camera import _ORIENTATION, CameraError, Frame, _exif, _opened, _read_exif
 
 # %% ../../nbs/vision/gpt4v.ipynb #fdb66602
 def encode_image(
@@ -36,7 +36,7 @@ def encode_image(
 
 def _encoded(frame, max_side):
     fits = frame.encoded and max(frame.shape[:2]) <= max_side and len(frame.encoded) <= _MOST
-    return base64.b64encode(fits and _as_it_is(frame) or _small_jpeg(frame.image, max_side)).decode()
+    return base64.b64encode(fits and _as_it_is(frame) or _small_jpeg(frame, max_side)).decode()
 
 # %% ../../nbs/vision/gpt4v.ipynb #b3d5e653
 _MOST = 8 * 2**20
@@ -49,11 +49,11 @@ def _as_it_is(frame):
     if turned or mode not in ("RGB", "RGBA", "L", "P"): return None
     return _bare_jpeg(encoded) if encoded[:2] == b"\xff\xd8" else _bare_png(encoded) if encoded[:4] == b"\x89PNG" else None
 
-def _small_jpeg(image, max_side):
+def _small_jpeg(frame, max_side):
     from PIL import Image
-    picture, encoded = Image.fromarray(image), io.BytesIO()
+    picture, encoded = Image.fromarray(frame.image), io.BytesIO()
     picture.thumbnail((max_side, max_side))
-    picture.save(encoded, "JPEG", quality=92)
+    picture.save(encoded, "JPEG", quality=92, exif=_exif(frame) if frame.source.startswith("sample:") else b"")
     return encoded.getvalue()
 
 # %% ../../nbs/vision/gpt4v.ipynb #f028c4a0
@@ -97,8 +97,10 @@ def needed_detail(
 # %% ../../nbs/vision/gpt4v.ipynb #a30bc618
 def _frame_of(image):
     if isinstance(image, Frame): return image
+    from llmcam.vision.yolo import _checked, _from_camera, _is_camera
+    if _is_camera(image): return _from_camera(image)
     if isinstance(image, (str, Path)): return Frame.load(confine(image))
-    from llmcam.vision.yolo import _checked
+    if callable(getattr(image, "frame", None)): return image.frame()
     return Frame(_checked(getattr(image, "image", image)))
 
 def _part(frame, detail):
@@ -167,8 +169,13 @@ def _read_as(text, make):
     problem = "there is no JSON object in it"
     for found in _objects_in(text):
         try: return make(found)
-        except ValueError as e: problem = " ".join(str(e).split())[:400]
+        except ValueError as e: problem = _in_short(e)
     raise ValueError(problem)
+
+def _in_short(error):
+    "What is wrong, in a line; of pydantic's errors, only where and what."
+    wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()] if hasattr(error, "errors") else [str(error)]
+    return " ".join("; ".join(wrong).split())[:400]
 
 # %% ../../nbs/vision/gpt4v.ipynb #208659df
 @dataclass
@@ -256,6 +263,7 @@ def _ask(client, model, content, answer=None):
         try: return Look(_read_as(text, make) if schema else text, who, **_spent(completions))
         except ValueError as e: problem = str(e)
         if not last: completions.append(client.chat.completions.create(model=model, messages=_asked(content, f"Your last answer did not fit: {problem}.", _in_words(schema))))
+    if hasattr(client, "eyes"): raise ModelError(f"The offline model looks with a detector, which only counts: {problem}. Ask for whole numbers by the names of things, such as car, or use a vision model.")
     raise ModelError(f"{model} did not answer as asked: {problem}. It said: {text[:200]!r}")
 
 # %% ../../nbs/vision/gpt4v.ipynb #7e85dc67
@@ -291,7 +299,7 @@ def _ask_once(client, model, content, answer=None, fresh=False):
 # %% ../../nbs/vision/gpt4v.ipynb #c6c5ec18
 def look(
     question: str,        # What you want to know
-    images,               # One picture, or a list: paths, Frames, RGB arrays or Detections
+    images,               # One picture, or a list: paths, cameras or their URIs, Frames, RGB arrays or Detections
     answer=None,          # Type of the answer: a pydantic model, any other type, or a JSON schema; text if `None`
     detail: str = None,   # "low", "auto" or "high"; what the question needs if `None`
     client=None,          # Model client; the session's, or the default one
@@ -308,7 +316,7 @@ def look(
 @tool_level("network", untrusted=True)
 def ask_image(
     question: str,           # What you want to know
-    path: str | list[str],   # Picture to look at: a path that another tool gave; or several, to compare
+    path: str | list[str],   # Picture to look at: a path that another tool gave, or a camera such as sample:harbour; or several, to compare
     client: Hidden = None,   # Model client; the session's, or the default one
     model: Hidden = None,    # Vision model; `$LLMCAM_VISION_MODEL` by default
 ) -> str:                    # The answer

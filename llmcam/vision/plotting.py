@@ -272,15 +272,23 @@ def _live(uri, frames, every, failed, sleep=time.sleep):
             except camera.CameraError as e: failed.append(_first_line(e))
 
 # %% ../../nbs/vision/plotting.ipynb #30e43979
+def _tell_numbers(ax, points, top):
+    "Numbers at the points, the largest first; none where it would lie on another."
+    from matplotlib.patheffects import withStroke
+    near, told = (max(t for _, t, _ in points) - min(t for _, t, _ in points)) / 40 if points else 0, []
+    for n, t, colour in sorted(points, key=lambda point: -point[0]):
+        if not any(abs(t - other) < near and abs(n - m) < top / 6 or t == other and n == m for m, other, _ in told): told.append((n, t, colour))
+    for n, t, colour in sorted(told, key=lambda point: point[1]):
+        ax.annotate(n, (t, n), (0, 6), textcoords="offset points", ha="center", fontsize=8, fontweight="bold", color=colour, path_effects=[withStroke(linewidth=2.5, foreground="white")])
+
 def _line_panel(ax, name, moments, colours):
     "The counts of one object, a line for each place; a gap where nobody knows."
     for place, colour in colours.items():
         there = [m for m in moments if m.place == place]
         numbers = [math.nan if (n := m.counts[name].n) is None else n for m in there]
         ax.plot([m.time for m in there], numbers, "o-", color=colour, markersize=4 if len(moments) > 30 else 6, clip_on=False, label=_short(place))
-        for m, n in zip(there, numbers):
-            if len(moments) <= 24 and n == n: ax.annotate(n, (m.time, n), (0, 6), textcoords="offset points", ha="center", fontsize=8, fontweight="bold", color=colour)
     top = max([1, *(m.counts[name].n or 0 for m in moments)])
+    if len(moments) <= 24: _tell_numbers(ax, [(n, m.time, colours[m.place]) for m in moments if (n := m.counts[name].n) is not None], top)
     ax.set_title(name, loc="left", fontsize=11)
     ax.set_ylim(0, top * 1.22 + .3)
     ax.yaxis.get_major_locator().set_params(integer=True)

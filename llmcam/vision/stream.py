@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'NETWORK', 'decoder', 'CameraError', 'AddressError', 'UnreachableError', 'AnswerError', 'DeadlineError',
-           'EndedError', 'PictureError', 'NotAPictureError', 'DamagedPictureError', 'TooLargeError',
+           'ResolvingError', 'EndedError', 'PictureError', 'NotAPictureError', 'DamagedPictureError', 'TooLargeError',
            'BlankPictureError', 'PictureSizeError', 'guarded_options', 'StreamReader', 'recorded_frames', 'Decoder']
 
 # %% ../../nbs/vision/stream.ipynb #22222428
@@ -38,6 +38,7 @@ class AddressError(CameraError): "The address names no camera, file or station."
 class UnreachableError(CameraError): "Nobody answers there: an unknown host, a refused connection, no network."
 class AnswerError(CameraError): "The server answered, but not with a picture: an error, or one redirect after the other."
 class DeadlineError(CameraError): "No picture came in time: a server that is silent or slow, a stream that stalled."
+class ResolvingError(DeadlineError): "The way to the camera is still being looked up, and that goes on: ask again."
 class EndedError(CameraError): "The stream is over, or its reader is."
 
 class PictureError(CameraError): "What came is not a picture to believe."
@@ -139,7 +140,7 @@ class _Video:
         if not self.container.streams.video: raise NotAPictureError("cannot be opened as video: it has no pictures")
         self.stream = self.container.streams.video[0]
         self.finite = bool(self.container.duration) and self.container.format.name != "rtsp"
-        self.in_segments = self.container.format.name == "hls"
+        self.in_segments, self.drained = self.container.format.name == "hls", False
         codec = self.stream.codec_context
         if codec.width * codec.height > MAX_PIXELS: raise TooLargeError(f"has frames of more than {MAX_PIXELS:,} pixels")
         codec.thread_count, codec.options = 1, {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
@@ -152,7 +153,7 @@ def packets(self: _Video, clock=time.monotonic, sleep=time.sleep):
     while True:
         start, first, due = clock(), None, 0.0
         for packet in self.container.demux(self.stream):
-            if not packet.size: continue
+            if not (packet.size or self.finite): continue  # an empty packet ends a film, and brings out what the decoder holds back
             if self.finite and packet.dts is not None:
                 first = packet.dts if first is None else first
                 due = float((packet.dts - first) * packet.time_base)
@@ -166,7 +167,8 @@ def packets(self: _Video, clock=time.monotonic, sleep=time.sleep):
 @patch
 def decode(self: _Video, packet, fresh):
     "The newest picture that `packet` completes, `None` if it completes none; `fresh` says that packets before it are missing."
-    if fresh: self.stream.codec_context.flush_buffers()
+    if fresh or self.drained: self.stream.codec_context.flush_buffers()
+    self.drained = not packet.size
     good = [picture for picture in packet.decode() if not picture.is_corrupt]
     return good[-1] if good else None
 
@@ -522,6 +524,7 @@ class StreamReader:
         policy=None,                   # `ToolPolicy` by which FFmpeg's http connections are checked; unchecked if `None`
     ):
         self.timeout, self.name, self.box, self.asked = timeout, name or _public(str(target)), _Mailbox(), 0.0
+        self.until = time.monotonic() + max(2 * timeout, 5)  # by then it has opened, or never will
         self.proxy, options = None, options or (NETWORK if "://" in str(target) else _LOCAL)
         if policy and str(target).startswith("rtsp"): self.proxy = _Door(target, policy); target = self.proxy.url
         elif policy: self.proxy = _Proxy(policy)
@@ -539,6 +542,10 @@ def _ask(self: StreamReader):
     with suppress(OSError, ValueError):  # if the child is gone, the mailbox knows why
         self.child.stdin.write(b"\n")
         self.child.stdin.flush()
+
+@patch(as_prop=True)
+def opening(self: StreamReader) -> bool:  # Is the first frame still to come?
+    return not self.box.frame and not self.box.error and time.monotonic() < self.until
 
 @patch
 def _limit(self: StreamReader):
@@ -559,6 +566,7 @@ def read(self: StreamReader,
     patience = 0.2 * timeout if old and watched and max_age is None else timeout
     with box.changed: box.changed.wait_for(lambda: box.error or box.frame is not old, patience)
     if box.frame is not old and not box.error: return box.frame
+    if self.opening: raise DeadlineError(f"{self.name} sent no frame for {timeout:.3g} s; it is still being opened")
     raise self._failed(box.error or f"sent no frame for {max(timeout, now - old[1] if old else 0):.3g} s", box.kind if box.error else DeadlineError)
 
 # %% ../../nbs/vision/stream.ipynb #f935c573
@@ -621,12 +629,24 @@ def _decoded(content, log):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 # %% ../../nbs/vision/stream.ipynb #6c16a932
+_SCALES = {1: 255.0, 255: 1.0, 65535: 1 / 256}  # to 0..255, by the largest value
+
+def _eight_bits(values, mode):
+    "Grey of more bits, or of fractions, as 0 to 255: by the smallest common scale that holds it, else from its darkest to its lightest."
+    import numpy as np
+    values = values.astype(np.float64)
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if known.size else (0, 0)
+    values = np.where(np.isfinite(values), values, low)
+    factor = next((factor for most, factor in _SCALES.items() if high <= most and (most == 65535 or not mode.startswith("I;16"))), None) if low >= 0 else None
+    return (values * factor if factor else (values - low) * 255 / ((high - low) or 1)).astype(np.uint8)
+
 def _decoded_by_pillow(content):
     import numpy as np
     from PIL import Image, ImageOps
     try:
         picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        if picture.mode.startswith("I"): picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))  # 16 bits of grey, which Pillow would cut off at 255
+        if picture.mode[0] in "IF": picture = Image.fromarray(_eight_bits(np.asarray(picture), picture.mode))  # Pillow would cut them off at 255
         return np.array(picture.convert("RGB"), np.uint8)
     except Exception as e: raise DamagedPictureError(f"is a damaged image: {e}") from e
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from threading import Event, Lock, RLock, Thread
 from typing import Annotated, Literal, get_args
@@ -32,10 +33,11 @@ from ..utils.scheduler import Pause, Scheduler, default_scheduler
 from .camera import CameraError, Frame, _kind_name, _provenance, _stamped, open_camera
 from .stream import _public, recorded_frames
 from .gpt4v import ask_image
-from .yolo import DetectorError, LineCounter, Tracker, detect
+from .yolo import Detections, DetectorError, LineCounter, Tracker, _chosen, detect, load_detector
 
 # %% ../../nbs/vision/watch.ipynb #37894c4f
-Condition = Literal["appears", "disappears", "at least", "at most", "more than", "fewer than", "changes", "crosses"]
+Condition = Literal["appears", "disappears", "at least", "at most",
+                    "more than", "fewer than", "changes", "crosses"]  # When a watch speaks
 
 class RuleError(ValueError):
     "A watch cannot be made of this. The message says what would do."
@@ -68,10 +70,18 @@ def _k_of_n(given):
     if n / 2 < k <= n <= 20: return k, n
     raise RuleError(f"confirm is {given!r}; say how many of how many frames must agree, more than half of at most 20, such as '2 of 3'.")
 
+_TIMES, _UNITS = ("every", "cooldown", "duration"), {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"(?:every )?(\d*\.?\d+)? *(s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hours?|d|days?)?")
+
+def _seconds(given):
+    "What words such as `5 minutes` mean in seconds; anything else as it is."
+    found = isinstance(given, str) and _SPAN.fullmatch(given.strip().lower())
+    return float(found[1] or 1) * _UNITS[(found[2] or "s")[0]] if found and any(found.groups()) else given
+
 _LIMITS = {"number": (0, 10_000), "every": (0.05, 86400), "cooldown": (0, 7 * 86400), "hysteresis": (0, 1000),
            "max_notifications": (1, 1000), "duration": (1, 366 * 86400), "conf": (0, 1)}
 
-# %% ../../nbs/vision/watch.ipynb #8bf521ae
+# %% ../../nbs/vision/watch.ipynb #53c8db5a
 @dataclass(frozen=True)
 class Rule:
     "What to watch for, and when to say so."
@@ -79,7 +89,7 @@ class Rule:
     object: str                        # Class that the detector knows, a synonym, or a group such as vehicles
     condition: Condition = "appears"   # When to speak
     number: int = 1                    # How many, for the conditions about a number; how many crossings, for crosses
-    every: float = None                # Seconds between two looks; 10, or 1 for crosses
+    every: float = None                # Seconds between two looks, or words such as `5 minutes`; 10, or 1 for crosses
     zone: tuple = None                 # Count only here: a name, or three points or more from 0 to 1
     line: tuple = None                 # Line to cross: vertical, horizontal, or two points from 0 to 1
     confirm: tuple = (2, 3)            # How many of how many frames must agree
@@ -95,19 +105,21 @@ class Rule:
         if self.condition not in get_args(Condition):
             raise RuleError(f"condition is {self.condition!r}; it is one of {', '.join(get_args(Condition))}.")
         crosses, asked = self.condition == "crosses", {"confirm": _k_of_n(self.confirm)}
-        asked["every"] = (1.0 if crosses else 10.0) if self.every is None else self.every
+        asked |= {name: _seconds(getattr(self, name)) for name in _TIMES}
+        if self.every is None: asked["every"] = 1.0 if crosses else 10.0
         if self.zone: asked["zone"] = _zone(self.zone)
         if crosses: asked["line"] = _line(self.line or "vertical")
         if self.condition in ("appears", "disappears", "crosses"): asked["hysteresis"] = 0
         for name, value in asked.items(): object.__setattr__(self, name, value)
         self._check()
 
-# %% ../../nbs/vision/watch.ipynb #53c8db5a
+# %% ../../nbs/vision/watch.ipynb #9b92ff62
 @patch
 def _check(self: Rule):
     for name, (least, most) in _LIMITS.items():
         value = getattr(self, name)
-        if not isinstance(value, (int, float)) or not least <= value <= most: raise RuleError(f"{name} is {value!r}; give a number from {least:g} to {most:g}.")
+        if isinstance(value, (int, float)) and least <= value <= most: continue
+        raise RuleError(f"{name} is {value!r}; give a number{' of seconds' if name in _TIMES else ''} from {least:g} to {most:g}.")
     if not self.names: raise RuleError("object is empty; name what to look for, such as boat.")
     if len(self.object) > 200 or len(str(self.camera)) > 2000: raise RuleError("object or camera is too long. Name one thing, and one address.")
     if self.condition == "at least" and not 0 <= self.hysteresis < max(self.number, 1):
@@ -115,7 +127,9 @@ def _check(self: Rule):
     if self.condition == "crosses" and self.second_opinion: raise RuleError("A second opinion sees one picture, and no crossing. Leave it out for crosses.")
 
 @patch(as_prop=True)
-def shown(self: Rule) -> str: return _public(self.camera)  # The camera without its password
+def shown(self: Rule) -> str:
+    "The camera, without its password."
+    return _public(self.camera)
 
 @patch(as_prop=True)
 def names(self: Rule) -> list:
@@ -138,7 +152,9 @@ def _amount(n, noun):
     return f"1 {noun}" if n == 1 else f"{n or 'no'} {_plural(noun)}"
 
 @patch
-def claim(self: Rule, n: int = None) -> str:
+def claim(self: Rule,
+    n: int = None,  # The number, for a rule of changes
+) -> str:
     "What is the case when the watch speaks."
     where = " in the zone" if self.zone else ""
     if self.condition == "appears": return f"at least one {self.object}{where}"
@@ -159,6 +175,7 @@ class WatchState:
     "What a watch remembers."
     started: float = None      # When it began, seconds since 1970
     due: float = None          # When it wants to look next
+    ahead: float = 0.0         # Seconds from its last regular look to the last one
     window: list = field(default_factory=list)  # What the last frames showed
     latched: bool = False      # The present event has been told
     reference: int = None      # For changes: the number that is known
@@ -171,7 +188,7 @@ class WatchState:
     down_at: float = None      # When it said so last
     looks: int = 0             # Looks so far
     refuted: int = 0           # Events that the second opinion did not see
-    paused: bool = False
+    paused: bool = False       # It has been told to wait
     ended: str = None          # Why it ended
     pending: list = field(default_factory=list)   # Notifications that may not have arrived yet
     evidence: list = field(default_factory=list)  # Pictures that are kept, oldest first
@@ -227,6 +244,15 @@ def _spoken(rule, state, now):
     state.told_at, state.latched = now, True
     if rule.condition == "changes": state.reference = _settled(rule, state)
     state.crossed = [0, 0]
+
+# %% ../../nbs/vision/watch.ipynb #55f4c763
+_SOON = 2.0  # Seconds from a look that shows something new to the one that confirms it
+_UPWARD = ("appears", "at least", "more than")
+
+def _is_open(rule, state, now):
+    "Does the last frame show something that has come and is not confirmed yet?"
+    waits = rule.condition in _UPWARD and state.window and not state.latched and not state.failures
+    return bool(waits and _is_met(rule, state.window[-1]) and not _is_quiet(rule, state, now))
 
 # %% ../../nbs/vision/watch.ipynb #58a9f7ff
 class _Look:
@@ -318,6 +344,18 @@ def find(self: Observations,
     found = look.found[settings].only(rule.names)
     return found.within(rule.zone) if rule.zone else found
 
+# %% ../../nbs/vision/watch.ipynb #5c39a20e
+@patch
+def check(self: Observations,
+    rule: Rule,  # What would be watched for
+):
+    "Raise `DetectorError` if the detector does not know the object."
+    if self.detect is not _detect: return
+    from numpy import empty
+    try: classes = load_detector(_chosen(rule.weights, str(rule.camera))).classes
+    except DetectorError: return
+    Detections([], empty((0, 4)), empty(0), None, classes).only(rule.names)
+
 # %% ../../nbs/vision/watch.ipynb #cbf20abc
 _observations = Observations()
 
@@ -349,6 +387,7 @@ class Watch:
         self.state = state or _fresh(rule, self._now())
         self._halted, self._speaking, self._turning, self._context = Event(), RLock(), Lock(), copy_context()
         self._job = self._last = self._feed = None
+        self._waited = rule.every  # seconds between the last two looks
 
     def _now(self) -> float: return self.scheduler.clock.now().timestamp()
     def _gated(self): return gate(self.policy) if self.policy else nullcontext()
@@ -357,7 +396,7 @@ class Watch:
 @patch
 def start(self: Watch):
     "Begin to look: at once, or where it was due before a restart."
-    if self._job or self.state.ended or self.state.paused: return self
+    if self._job or self.state.paused or self.state.ended and not self.state.pending: return self
     delay = min(max((self.state.due or 0) - self._now(), 0.0), max(self.rule.every, _LONGEST_PAUSE))
     self._halted.clear()
     with self._gated(): self._feed = self.observations.join(self.rule.camera, self.policy)
@@ -397,7 +436,7 @@ def pause(self: Watch):
 @patch
 def resume(self: Watch):
     "Look again. What was seen before the pause no longer counts as confirmation."
-    self.state.paused, self.state.window, self.state.due, self.tracks = False, [], None, None
+    self.state.paused, self.state.window, self.state.due, self.state.ahead, self.tracks = False, [], None, 0.0, None
     self._changed()
     return self.start()
 
@@ -417,8 +456,10 @@ def is_alive(self: Watch) -> bool:
     return self._job is not None
 
 @patch
-def join(self: Watch, timeout: float = None):
-    "Wait until it has ended and its last look is over, at most `timeout` seconds."
+def join(self: Watch,
+    timeout: float = None,  # Seconds to wait at most
+):
+    "Wait until it has ended and its last look is over."
     if self._last: self._last.join(timeout)
 
 @patch(as_prop=True)
@@ -447,23 +488,33 @@ def _turn(self: Watch):
 
 @patch
 def _take_turn(self: Watch, state, rule, now):
-    before, state.looks, state.due = state.edge, state.looks + 1, now + rule.every
     if state.pending: self._hand_over()
+    if state.ended: return self._leave()
+    before, state.looks, state.due = state.edge, state.looks + 1, now + rule.every
     if now - state.started >= rule.duration: return self._end(f"its {_span(rule.duration)} are over", [])
     try: notes = self._look(state, rule, now)
     except Exception as e: notes = self._trouble(e, now)  # whatever it is, nobody else is there to be told
+    if self._halted.is_set(): return  # meanwhile; what was written then holds
     if state.told >= rule.max_notifications: return self._end(f"it has told {_amount(state.told, 'event')}, its limit", notes)
-    pause = self._rest(now) if state.down else None
+    pause = self._rest() if state.down else self._next(now)
+    state.due = now + pause
     if notes: self._tell(notes)
     elif state.edge != before: self._changed()
-    return pause
+    return Pause(pause)
 
 @patch
-def _rest(self: Watch, now):
-    "The pause while the camera is down."
-    pause = min(self.rule.every * 2 ** min(self.state.failures - _DOWN, 6), max(self.rule.every, _LONGEST_PAUSE))
-    self.state.due = now + pause
-    return Pause(pause)
+def _next(self: Watch, now) -> float:
+    "Seconds to the next look: what is left of `every`, or less if something waits for its confirmation."
+    left = self.rule.every - self.state.ahead
+    soon = left >= 2 * _SOON and _is_open(self.rule, self.state, now)
+    self._waited, self.state.ahead = (_SOON, self.state.ahead + _SOON) if soon else (left, 0.0)
+    return self._waited
+
+@patch
+def _rest(self: Watch) -> float:
+    "Seconds to the next look while the camera is down."
+    self._waited, self.state.ahead = self.rule.every, 0.0
+    return min(self.rule.every * 2 ** min(self.state.failures - _DOWN, 6), max(self.rule.every, _LONGEST_PAUSE))
 
 def _span(seconds):
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
@@ -476,7 +527,7 @@ def _look(self: Watch, state, rule, now):
     "Look once: the notifications that follow."
     if (feed := self._feed) is None: return []  # stopped a moment ago
     with self._gated():
-        look = feed.look(self.scheduler.clock, 0.4 * rule.every)
+        look = feed.look(self.scheduler.clock, 0.4 * self._waited)
         if self._halted.is_set(): return []
         if look.error: raise look.error.with_traceback(None)  # the same one for all who share the look
         found = self.observations.find(feed, look, rule)
@@ -540,6 +591,12 @@ _MOST_PENDING = 100
 def _end(self: Watch, why, notes):
     self.state.ended = self.state.ended or why
     self._tell([*notes, self._note(f"The watch for {self.rule.claim()} at {self.rule.shown} has ended: {why}.", "ended")])
+    self._leave()
+
+@patch
+def _leave(self: Watch):
+    "Look no more, once everything has been handed over."
+    if self.state.pending: return
     self._halt()
     self._changed()
 
@@ -642,7 +699,9 @@ class Watches:
     def __repr__(self): return f"Watches({len(self.running)} running, {len(self)} in all)"
 
     @property
-    def running(self) -> list: return [watch for watch in self.list() if not watch.state.ended]
+    def running(self) -> list:
+        "Those that have not ended, paused ones among them."
+        return [watch for watch in self.list() if not watch.state.ended]
 
     def list(self) -> list:  # `Watch` objects, oldest first
         "All watches, with those that have ended lately."
@@ -653,7 +712,8 @@ class Watches:
 def start(self: Watches,
     rule: Rule,  # What to watch for
 ) -> Watch:      # The running watch
-    "Start a watch."
+    "Start a watch. Raises `DetectorError` for an object that the detector does not know."
+    (self.options.get("observations") or default_observations()).check(rule)
     with self._lock:
         if len(self.running) >= self.limit:
             raise RuleError(f"{self.limit} watches are running, which is the limit. Stop one first: {', '.join(w.id for w in self.running)}.")
@@ -729,8 +789,10 @@ class Backtest:
         if not self.times: return "There were no frames to look at."
         first, last = self.times[0], self.times[-1]
         one_day = first.date() == last.date()
-        head = (f"{_amount(len(self.times), 'frame')} from {first:%Y-%m-%d %H:%M:%S} to {last:{'%H:%M:%S' if one_day else '%Y-%m-%d %H:%M:%S'}} UTC showed {min(self.counts)} to {max(self.counts)} "
-                f"{_plural(self.rule.object)}. {self.rule.claim().capitalize()}: it would have fired {_times(len(self.fired))}")
+        until = last.strftime("%H:%M:%S" if one_day else "%Y-%m-%d %H:%M:%S")
+        head = (f"{_amount(len(self.times), 'frame')} from {first:%Y-%m-%d %H:%M:%S} to {until} UTC "
+                f"showed {min(self.counts)} to {max(self.counts)} {_plural(self.rule.object)}. "
+                f"{self.rule.claim().capitalize()}: it would have fired {_times(len(self.fired))}")
         said = [f"- {words}" if one_day else f"- {self.times[i]:%Y-%m-%d}: {words}" for i, words in list(self.fired.items())[:_SHOWN]]
         more = [f"- and {len(self.fired) - _SHOWN} more"] if len(self.fired) > _SHOWN else []
         return "\n".join([head + (":" if said else "."), *said, *more])
@@ -779,24 +841,25 @@ def save(self: Backtest,
     return path
 
 # %% ../../nbs/vision/watch.ipynb #b6001923
-def _sampled(uri, every, minutes):
-    "The sample harbour, every so many seconds from the time that its address names, or else from noon."
+def _sampled(uri, pause, minutes):
+    "The sample harbour from the time that its address names, or else from noon; `pause()` is what passes after each frame."
     from llmcam.vision.sample import EPOCH, SampleCamera, _options
     t, seed = _options(uri)
     when = [(EPOCH + timedelta(seconds=t or 0)).timestamp()]
+    end = when[0] + minutes * 60
     camera = SampleCamera("sample:harbour" + (f"?seed={seed}" if seed is not None else ""), clock=lambda: when[0])
-    for _ in range(int(minutes * 60 / every)):
+    while when[0] < end:
         got = camera.read()
         yield got if isinstance(got, Frame) else Frame(got[0], uri, got[2], got[1])
-        when[0] += every
+        when[0] += pause()
 
-def _thinned(frames, every):
+def _thinned(frames, pause):
     "Those of `frames` at which a watch would have looked."
     due = None
     for frame in frames:
         if due is not None and frame.time < due - timedelta(milliseconds=50): continue
-        due = frame.time + timedelta(seconds=every)
         yield frame
+        due = frame.time + timedelta(seconds=pause())
 
 # %% ../../nbs/vision/watch.ipynb #9b5792b5
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -812,18 +875,19 @@ def _loaded(path):
         with suppress(CameraError): yield Frame.load(file)
 
 def _filmed(path, every):
-    "A frame of a video every so many seconds. It begins when the file says that it was written."
+    "The frames of a video, every so many seconds or closer. It begins when the file says that it was written."
+    if every >= 2 * _SOON: every = 0.5  # fine enough for looks that confirm
     began = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
     for image, at in recorded_frames(path, every): yield Frame(image, str(path), path.stem, began + timedelta(seconds=at))
 
 # %% ../../nbs/vision/watch.ipynb #9a71a2a6
-def _recorded(source, every, minutes):
-    "The frames that `source` stands for."
-    if not isinstance(source, (str, Path)): return _thinned(source, every)
-    if str(source).startswith("sample:"): return _sampled(str(source), every, minutes)
+def _recorded(source, every, pause, minutes):
+    "The frames that `source` stands for, with `pause()` seconds after each."
+    if not isinstance(source, (str, Path)): return _thinned(source, pause)
+    if str(source).startswith("sample:"): return _sampled(str(source), pause, minutes)
     path = confine(source)
-    if path.is_dir() or path.suffix.lower() in _PICTURES and path.is_file(): return _thinned(_loaded(path), every)
-    if path.is_file(): return _filmed(path, every)
+    if path.is_dir() or path.suffix.lower() in _PICTURES and path.is_file(): return _thinned(_loaded(path), pause)
+    if path.is_file(): return _thinned(_filmed(path, every), pause)
     raise CameraError(f"{source} is no recording. Name a folder of frames, a video file, or sample:harbour.")
 
 # %% ../../nbs/vision/watch.ipynb #d6fa58b0
@@ -837,9 +901,9 @@ def backtest(
 ) -> Backtest:
     "When would this rule have fired?"
     watch = Watch(rule, lambda note: None, observations=Observations(detect=detect), state=_fresh(rule, 0), scheduler=_NO_SCHEDULER)
-    result = Backtest(rule, [], [], {})
-    for i, frame in enumerate(_recorded(rule.camera if source is None else source, rule.every, minutes)):
-        if i >= limit: break
+    result, now = Backtest(rule, [], [], {}), 0.0
+    frames = _recorded(rule.camera if source is None else source, rule.every, lambda: watch._next(now), minutes)
+    for i, frame in enumerate(islice(frames, limit)):
         found = watch.observations.detect(frame, conf=rule.conf, weights=rule.weights).only(rule.names)
         found, now = found.within(rule.zone) if rule.zone else found, frame.time.timestamp()
         result.times.append(frame.time); result.counts.append(len(found))
@@ -868,7 +932,8 @@ def start_watch(
     max_notifications: Annotated[int, Ge(1), Le(1000)] = 20,    # End after so many notifications
     duration: Annotated[float, Ge(1), Le(31622400)] = 86400,    # End after so many seconds
 ) -> str:                # Id of the watch, and what is seen now
-    "Watch a camera in the background and notify the user when the number of objects meets a condition. Needs no model while it runs. Use it whenever the user wants to be told about things that can be counted."
+    """Watch a camera in the background and notify the user when the number of objects meets a condition. Needs no model while it runs.
+    Use it whenever the user wants to be told about things that can be counted."""
     options = {name: value for name, value in locals().items() if name != "watches"}
     if every is None and watches.every and condition != "crosses": options["every"] = max(0.2, watches.every)
     rule = Rule(**options)
@@ -968,5 +1033,6 @@ def execute_watch_core(
     "Run one of the watch tools with the watches of the host and the arguments of a model."
     func = next(func for func in _TOOLS if func.__name__ == function_name)
     wanted = [name for name in signature(func).parameters if name != "watches"]
-    bound = bind_arguments(partial(func, watches), {name: value for name, value in kwargs.items() if name in wanted})
+    given = {name: _seconds(value) if name in _TIMES else value for name, value in kwargs.items() if name in wanted}
+    bound = bind_arguments(partial(func, watches), given)
     return func(watches, *bound.args, **bound.kwargs)

@@ -8,10 +8,12 @@ __all__ = ['DEFAULT_WEIGHTS', 'DetectorError', 'Detections', 'cache_dir', 'Detec
 
 # %% ../../nbs/vision/yolo.ipynb #c8114965
 import contextlib
+import gc
 import hashlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -22,9 +24,9 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from itertools import groupby, islice
 from pathlib import Path
@@ -118,9 +120,10 @@ def _repr_jpeg_(self: Detections): return _jpeg(self.annotated(), 400, 80)
 @patch
 def only(
     self: Detections,
-    names: list[str],  # Classes, their plurals or synonyms, or groups such as vehicles
-) -> Detections:       # The same without the other objects, and with a zero for what was not found
+    names: list[str] | str,  # Classes, their plurals or synonyms, or groups such as vehicles
+) -> Detections:             # The same without the other objects, and with a zero for what was not found
     "Keep what was asked for. Raises `DetectorError` for a name that the detector does not know."
+    if isinstance(names, str): names = [names]
     meant = {name: _meant(name, self.classes) for name in names}
     if unknown := [name for name, classes in meant.items() if not classes]: raise DetectorError(_stranger(unknown, self.classes))
     asked = tuple(dict.fromkeys(c for classes in meant.values() for c in classes))
@@ -145,15 +148,32 @@ def _stranger(names, classes):
     return f"The detector does not know {named}. It knows {known}."
 
 # %% ../../nbs/vision/yolo.ipynb #bab85c5a
-def _polygon(zone, width, height):
-    "The corners of `zone` in the pixels of a picture; `DetectorError` if they enclose nothing."
+_SIDES = {"left": (0, 0, .5, 1), "right": (.5, 0, 1, 1), "upper": (0, 0, 1, .5), "top": (0, 0, 1, .5), "lower": (0, .5, 1, 1), "bottom": (0, .5, 1, 1),
+          **dict.fromkeys(("centre", "center", "middle"), (.25, .25, .75, .75))}
+_OF_ZONES = {"the", "half", "quarter", "part", "side", "corner", "of", "in", "picture", "image"}
+
+def _named_zone(words):
+    "The corners of a half, a quarter or the centre; empty if `words` name none."
+    words = set(re.findall(r"[a-z]+", words.lower())) - _OF_ZONES
+    if not 0 < len(words) < 3 or not words <= set(_SIDES): return []
+    lefts, tops, rights, bottoms = zip(*map(_SIDES.get, words))
+    left, top, right, bottom = max(lefts), max(tops), min(rights), min(bottoms)
+    return [(left, top), (right, top), (right, bottom), (left, bottom)] if min(right - left, bottom - top) >= .5 else []
+
+def _corners(zone):
+    "The corners (n, 2) of `zone`, from 0 to 1; `DetectorError` if they enclose nothing."
     import cv2
     import numpy as np
-    try: corners = np.asarray(zone, float).reshape(-1, 2)
+    try: corners = np.asarray((_named_zone(zone) or re.findall(r"-?\d*\.?\d+", zone)) if isinstance(zone, str) else zone, float).reshape(-1, 2)
     except (TypeError, ValueError): corners = np.zeros((0, 2))
     inside = len(corners) > 2 and bool(((corners >= 0) & (corners <= 1)).all())
-    if inside and cv2.contourArea(corners.astype("float32")) > 0: return np.rint(corners * [width, height]).astype(int)
-    raise DetectorError(f"{str(zone)[:80]} is no zone. Give three or more corners (x, y) from 0 to 1, such as [(0, .5), (1, .5), (1, 1), (0, 1)] for the lower half.")
+    if inside and cv2.contourArea(corners.astype("float32")) > 0: return corners
+    raise DetectorError(f"{str(zone)[:80]} is no zone. Say left half, lower right quarter or centre, or give three or more corners (x, y) from 0 to 1, such as [(0, .5), (1, .5), (1, 1), (0, 1)] for the lower half.")
+
+def _polygon(corners, width, height):
+    "The `corners` of a zone in the pixels of a picture."
+    import numpy as np
+    return np.rint(np.asarray(corners) * [width, height]).astype(int)
 
 @lru_cache(64)
 def _zone(corners, width, height):
@@ -163,13 +183,11 @@ def _zone(corners, width, height):
 @patch
 def within(
     self: Detections,
-    zone: list,   # Corners (x, y) of a polygon, 0 to 1 from left to right and from top to bottom
-) -> Detections:  # The same without the objects that stand elsewhere
-    "Keep what stands inside `zone`. Raises `DetectorError` if `zone` is no polygon."
-    width, height = self.image.shape[1::-1]
-    _polygon(zone, width, height)
-    corners = tuple((float(x), float(y)) for x, y in zone)
-    return replace(_kept(self, _zone(corners, width, height).trigger(_as_supervision(self))), zone=corners)
+    zone: list | str,  # Corners (x, y) of a polygon, 0 to 1 from left to right and from top to bottom; or a half, a quarter or the centre in words
+) -> Detections:       # The same without the objects that stand elsewhere
+    "Keep what stands inside `zone`. Raises `DetectorError` if `zone` is none."
+    corners = tuple(map(tuple, _corners(zone).tolist()))
+    return replace(_kept(self, _zone(corners, *self.image.shape[1::-1]).trigger(_as_supervision(self))), zone=corners)
 
 def _zone_drawn(picture, corners):
     "`picture` with the outline of the zone."
@@ -208,10 +226,19 @@ def _environ(**settings):
             if v is None: os.environ.pop(k, None)
             else: os.environ[k] = v
 
+@contextlib.contextmanager
+def _unswept():
+    "Look for no garbage for a moment: of what an import makes nothing is, and the search is a fifth of its time."
+    swept = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if swept: gc.enable()
+
 @lru_cache(1)
 def _ultralytics():
     "The ultralytics package, imported without its side effects."
-    with _import_lock, _hushed():
+    with _import_lock, _hushed(), _unswept():
         home = os.environ.get("YOLO_CONFIG_DIR") or str(cache_dir())
         with _environ(**_QUIET, YOLO_CONFIG_DIR=home): import ultralytics, ultralytics.utils.downloads
     return ultralytics
@@ -279,11 +306,13 @@ def _weights_path(weights):
     raise PolicyError(f"{weights} is in the data directory, where tools write. Move weights that you trust to another folder.")
 
 # %% ../../nbs/vision/yolo.ipynb #7cb68200
+_FORM = b"heads"  # what the exported network gives; part of its name in the cache
+
 def _onnx_path(weights):
     "Where the exported network of a weights file is kept, whoever calls the file what."
     from importlib.metadata import version
     digest = hashlib.sha256(Path(weights).read_bytes())
-    digest.update("|".join(version(name) for name in ("ultralytics", "torch", "onnxruntime")).encode())
+    digest.update("|".join(version(name) for name in ("ultralytics", "torch", "onnxruntime")).encode() + _FORM)
     folder = cache_dir() / "onnx"
     folder.mkdir(exist_ok=True)
     return folder / f"{digest.hexdigest()[:32]}.onnx"
@@ -301,19 +330,63 @@ def _stand_back(seconds):
         os.nice(10)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
+# %% ../../nbs/vision/yolo.ipynb #ec9fea57
+class _Pair(tuple):
+    "Two halves that were never one."
+    def chunk(self, *args, **kwargs): return self
+    split = chunk
+
+def _in_halves(convolution):
+    "A module that gives what `convolution` gives, as a `_Pair`."
+    from copy import deepcopy
+    from torch.nn import Module, ModuleList, Parameter
+    class Halves(Module):
+        def __init__(self):
+            super().__init__()
+            self.halves = ModuleList([deepcopy(convolution), deepcopy(convolution)])
+            for half, i in zip(self.halves, (0, 1)):
+                half.conv.out_channels //= 2
+                half.conv.weight, half.conv.bias = (Parameter(p.chunk(2)[i].clone()) for p in (half.conv.weight, half.conv.bias))
+        def forward(self, features): return _Pair(half(features) for half in self.halves)
+    return Halves()
+
+_CUT_IN_TWO = ("C2f", "C3k2", "C2PSA")  # these do nothing with the result of cv1 but to cut it
+
+def _headless(network):
+    "The fused network without its last step: from uint8 pictures (n, 3, height, width) to distances and scores at each point of its grids."
+    from torch.nn import Module
+    head = network.model[-1]
+    if type(head).__name__ not in ("Detect", "v10Detect"): raise TypeError(f"{type(head).__name__} is no head for boxes")
+    for block in list(network.modules()):
+        if type(block).__name__ in _CUT_IN_TWO and block.cv1.conv.groups == 1: block.cv1 = _in_halves(block.cv1)
+    class Headless(Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+        def forward(self, pictures):
+            head.training = True  # then it gives what it has; tracing has set this to False
+            found = self.network(pictures.float() / 255)
+            if "one2one" in found: found = found["one2one" if head.end2end else "one2many"]
+            return found["boxes"], found["scores"]
+    return Headless()
+
+# %% ../../nbs/vision/yolo.ipynb #590602ff
 def _export_onnx(weights, target):
     "In a child process: write the network in `weights` to `target`, for pictures of every shape."
     _stand_back(seconds=300)
     with TemporaryDirectory(dir=Path(target).parent, prefix="make-") as folder:
         Thread(target=_end_with, args=(sys.stdin.buffer, folder), daemon=True).start()
-        copy = shutil.copy(weights, Path(folder) / "network.pt")
-        made = _ultralytics().YOLO(copy).export(format="onnx", dynamic=True, simplify=False, verbose=False)
+        network, made = _ultralytics().YOLO(str(weights)).model.float().fuse().eval(), Path(folder) / "network.onnx"
+        import torch
+        from ultralytics.utils.export import torch2onnx
+        axes = {"pictures": {0: "n", 2: "height", 3: "width"}, "boxes": {0: "n", 2: "points"}, "scores": {0: "n", 2: "points"}}
+        torch2onnx(_headless(network), torch.zeros((1, 3, 384, 640), dtype=torch.uint8), made, 17, ["pictures"], ["boxes", "scores"], axes)
         os.replace(made, target)
 
-# %% ../../nbs/vision/yolo.ipynb #ec9fea57
+# %% ../../nbs/vision/yolo.ipynb #2712c246
 def _start_export(weights, target):
     "Have the network exported by a child process; it ends when its standard input does."
-    code = "import sys; from llmcam.vision.yolo import _export_onnx; _export_onnx(*sys.argv[1:])"
+    code = "import os, sys; from llmcam.vision.yolo import _export_onnx; _export_onnx(*sys.argv[1:]); os._exit(0)"  # a thread waits at its standard input
     root = str(Path(__file__).parents[2]) if "__file__" in globals() else ""
     env = {**os.environ, **_QUIET, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     quiet = dict(stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -329,22 +402,141 @@ def _session(path, spin=False):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.dynamic_block_base", "4")  # smaller pieces, for the processor that is free first
     options.intra_op_num_threads = min(8, _processors())
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-# %% ../../nbs/vision/yolo.ipynb #590602ff
-_TRIALS, _PATIENCE, _DOUBT = 3, 20, 1e-4  # of 100 scores, none differed by more than 2e-6
+# %% ../../nbs/vision/yolo.ipynb #40796cb0
+@dataclass(frozen=True)
+class _Facts:
+    "What else than its network makes a detector."
+    names: list     # Its classes
+    size: list      # Height and width that pictures are made to fit
+    stride: int     # Both become multiples of this
+    strides: list   # Pixels from one point to the next, for each of its grids
+    end2end: bool   # Has it learned to give no doubles?
+    iou: float      # From this overlap on, the less certain of two boxes of a class is a double
+    most: int       # Boxes in a picture
+
+def _facts_of(predictor, network):
+    "The facts of ultralytics' `predictor` that has predicted with `network`."
+    model, args = predictor.model, predictor.args
+    return _Facts(list(model.names.values()), list(predictor.imgsz), int(model.stride), [int(s) for s in network.model[-1].stride],
+                  bool(model.end2end), args.iou, args.max_det)
+
+# %% ../../nbs/vision/yolo.ipynb #80399c96
+def _fitted(image, facts):
+    "`image` as the network takes it, (3, height, width): made smaller or larger, and with a grey border."
+    import cv2
+    import numpy as np
+    scale = min(size / n for size, n in zip(facts.size, image.shape))
+    inner = [max(round(n * scale), 1) for n in image.shape[:2]]
+    if inner != list(image.shape[:2]): image = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_LINEAR)
+    (top, bottom), (left, right) = ((round(spare - .1), round(spare + .1)) for spare in _spare(inner, facts))
+    return np.array(cv2.split(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(114, 114, 114))))
+
+def _spare(inner, facts): return [(size - n) % facts.stride / 2 for size, n in zip(facts.size, inner)]
+
+def _unfitted(boxes, shape, facts):
+    "`boxes` of a fitted picture in the pixels of the picture as it was, of `shape`."
+    import numpy as np
+    scale = min(size / n for size, n in zip(facts.size, shape))
+    inner = [max(round(n * scale), 1) for n in shape[:2]]
+    (y, x), (height, width) = (round(spare - .1) for spare in _spare(inner, facts)), shape[:2]
+    boxes = (boxes - np.float32([x, y, x, y])) / np.float32([inner[1] / width, inner[0] / height] * 2)
+    return boxes.clip(0, [width, height, width, height]).astype("float32")
+
+# %% ../../nbs/vision/yolo.ipynb #69cbebff
+@lru_cache(8)
+def _points(height, width, strides):
+    "The centres (2, n) of the fields of all grids over a fitted picture, and how far apart they are (n,)."
+    import numpy as np
+    grids = [np.mgrid[:height // s, :width // s][::-1].reshape(2, -1) + .5 for s in strides]
+    return np.hstack(grids).astype("float32"), np.repeat(strides, [g.shape[1] for g in grids]).astype("float32")
+
+def _boxes_at(at, distances, shape, facts):
+    "The boxes (n, 4) around the points `at`; `distances` are those to its sides, or the odds of 0, 1, 2, ... fields."
+    import numpy as np
+    centres, fields = _points(*shape, tuple(facts.strides))
+    odds = distances[:, at].reshape(4, len(distances) // 4, len(at))
+    if odds.shape[1] > 1:
+        odds = np.exp(odds - odds.max(1, keepdims=True))
+        odds = np.einsum("ijn,j->in", odds / odds.sum(1, keepdims=True), np.arange(odds.shape[1], dtype="float32"))
+    sides = odds.reshape(4, -1)
+    return (np.vstack([centres[:, at] - sides[:2], centres[:, at] + sides[2:]]) * fields[at]).T
+
+def _without_doubles(boxes, scores, facts):
+    "Which of `boxes` to keep, the most certain first."
+    import numpy as np
+    (left, top, right, bottom), order, kept = boxes.T, (-scores).argsort(kind="stable"), []
+    areas = (right - left) * (bottom - top)
+    while len(order) and len(kept) < facts.most:
+        i, order = order[0], order[1:]
+        kept.append(i)
+        common = (np.minimum(right[i], right[order]) - np.maximum(left[i], left[order])).clip(0) * (np.minimum(bottom[i], bottom[order]) - np.maximum(top[i], top[order])).clip(0)
+        with np.errstate(invalid="ignore"): order = order[common / (areas[i] + areas[order] - common) <= facts.iou]
+    return kept
+
+# %% ../../nbs/vision/yolo.ipynb #fb66229d
+def _probable(logits):
+    import numpy as np
+    return 1 / (1 + np.exp(-logits))
+
+def _candidates(logits, conf, facts):
+    "Point, class and score of what is more certain than `conf`: of each point its likeliest class, or all of them if there are no doubles to drop."
+    import numpy as np
+    edge = math.log(conf / (1 - conf)) if 0 < conf < 1 else math.copysign(math.inf, conf - .5)
+    best = logits.max(0)
+    at = np.flatnonzero(best > edge)
+    if not facts.end2end: return at, logits[:, at].argmax(0), _probable(best[at])
+    at = at[(-best[at]).argsort(kind="stable")[:facts.most]]
+    kinds, i = np.nonzero(logits[:, at] > edge)
+    scores = _probable(logits[kinds, at[i]])
+    order = (-scores).argsort(kind="stable")[:facts.most]
+    return at[i][order], kinds[order], scores[order]
+
+def _found(distances, logits, fitted, shape, conf, facts):
+    "Left, top, right, bottom, score and class (n, 6) of what the network saw in a picture of `shape` that was `fitted`."
+    import numpy as np
+    at, kinds, scores = _candidates(logits, conf, facts)
+    boxes = _boxes_at(at, distances, fitted, facts)
+    if not facts.end2end:
+        kept = _without_doubles(boxes + kinds[:, None].astype("float32") * 7680, scores, facts)  # so far apart that no two classes meet
+        boxes, kinds, scores = boxes[kept], kinds[kept], scores[kept]
+    return np.column_stack([_unfitted(boxes, shape, facts), scores, kinds]).astype("float32")
+
+# %% ../../nbs/vision/yolo.ipynb #1bb88bbb
+_TRIALS, _PATIENCE, _DOUBT = 3, 20, 2e-5  # of 100 scores, none differed by more than 2e-6
+
+def _machine():
+    "What a proof holds for: this kind and number of processors."
+    import cv2
+    return f"{_processors()} of {cv2.getCPUFeaturesLine()}"
 
 class _Twin:
     "The network of a weights file in ONNX Runtime, on trial beside torch."
     def __init__(self, weights):
-        self.weights, self.path, self.session, self.spinning, self.child = weights, None, None, None, None
+        self.weights, self.path, self.sessions, self.child, self.facts = weights, None, {}, None, None
         self.trials, self.rest, self.trusted, self.off = [], 0, False, ""  # `off` says why it is not used
         self.limit, self.recent = 0.0, []  # what torch took on trial, and what the last pictures took; seconds
 
+    @property
+    def proof(self): return self.path.with_suffix(".json")
+
+    def recall(self):
+        "Go on with what an earlier program has proved on this machine, if there is such a proof."
+        try:
+            self.path = _onnx_path(self.weights)
+            proof = json.loads(self.proof.read_text())
+            if proof["machine"] != _machine(): return
+            self.facts, self.limit = _Facts(**proof["facts"]), float(proof["limit"])
+            self._suited()
+            self.trusted = True
+        except Exception: self.trusted = False  # there is none, or it is broken; then it is proved again
+
     def prepare(self):
         "One step towards a session, without waiting: load what is there, or have it made, once."
-        if self.session or self.off or self.child and self.child.poll() is None: return
+        if self.sessions or self.off or self.child and self.child.poll() is None: return
         try:
             self.path = self.path or _onnx_path(self.weights)
             if self.path.is_file(): return self._load()
@@ -357,42 +549,54 @@ class _Twin:
         weakref.finalize(self, self.child.stdin.close)
 
     def _load(self):
-        try: self.session = _session(self.path)
+        try: self._suited()
         except Exception:
             self.path.unlink(missing_ok=True)  # damaged; `prepare` has it made again, unless it was made just now
             if self.child: raise
 
-# %% ../../nbs/vision/yolo.ipynb #40796cb0
+# %% ../../nbs/vision/yolo.ipynb #fd935cab
 @patch
 def _suited(self: _Twin):
     "The session for a machine as busy as this one is now."
-    if not _has_spare(): return self.session
-    self.spinning = self.spinning or _session(self.path, spin=True)
-    return self.spinning
+    spin = _has_spare()
+    if spin not in self.sessions: self.sessions[spin] = _session(self.path, spin)
+    return self.sessions[spin]
 
 @patch
-def find(self: _Twin, predictor, images, conf):
-    "What the twin finds in BGR `images` of one shape, as ultralytics' results."
-    import torch
-    with torch.inference_mode():
-        batch = predictor.preprocess(images)
-        session = self._suited()
-        raw = session.run(None, {session.get_inputs()[0].name: batch.numpy()})[0]
-        predictor.args.conf, predictor.batch = max(0., conf - _DOUBT), [["picture"] * len(images)]
-        return predictor.postprocess(torch.from_numpy(raw), batch, images)
+def find(self: _Twin, images, conf):
+    "What the twin finds in RGB `images` of one shape, an array (n, 6) for each."
+    import numpy as np
+    batch = np.stack([_fitted(image, self.facts) for image in images])
+    raw = self._suited().run(None, {"pictures": batch})
+    return [_found(*each, batch.shape[2:], images[0].shape, max(0., conf - _DOUBT), self.facts) for each in zip(*raw)]
 
-def _tally(found): return Counter(found.boxes.cls.tolist())
+def _tally(found): return Counter(found[:, 5].tolist())
 
-def _is_sure(found, conf): return not len(found.boxes) or float(found.boxes.conf.min()) > conf + _DOUBT
+def _is_sure(found, conf): return not len(found) or float(found[:, 4].min()) > conf + _DOUBT
 
 @patch
 def judge(self: _Twin, agrees, seconds, torch_seconds):
     "One more trial. The best times are compared, because a busy machine says nothing about either."
     self.trials.append((seconds, torch_seconds))
     ours, theirs = map(min, zip(*self.trials))
-    if not agrees: self.off = "its counts differ from torch's"
-    elif len(self.trials) >= _TRIALS and ours < theirs: self.trusted, self.limit = True, theirs
+    if not agrees: self.fail("its counts differ from torch's")
+    elif len(self.trials) >= _TRIALS and ours < theirs: self.prove(theirs)
     elif len(self.trials) >= _PATIENCE: self.trials, self.rest = [], 20 * _PATIENCE  # not faster: try again much later
+
+@patch
+def prove(self: _Twin, limit):
+    "Trust it from now on, also in other programs."
+    self.trusted, self.limit = True, limit
+    part = self.proof.with_suffix(f".{uuid.uuid4().hex}.part")
+    with contextlib.suppress(OSError):
+        part.write_text(json.dumps({"machine": _machine(), "limit": limit, "facts": asdict(self.facts)}))
+        part.replace(self.proof)
+
+@patch
+def fail(self: _Twin, why):
+    "Trust it no more."
+    self.trusted, self.off = False, why
+    with contextlib.suppress(OSError): self.proof.unlink(missing_ok=True)
 
 @patch
 def note(self: _Twin, seconds):
@@ -410,12 +614,19 @@ class Detector:
     ):
         self.path, self.lock, self.twin = Path(path), Lock(), _Twin(path)
         self.options = {"iou": 0.5} if self.path == _sample_weights() else {}  # in that scene, a box half on another of its kind is a double
+        self.twin.recall()
+        self.classes = tuple(self.twin.facts.names if self.twin.trusted else self.model.names.values())
+
+    @cached_property
+    def model(self):
+        "Ultralytics' model, loaded when it is needed."
         try:
-            with _hushed(): self.model = _ultralytics().YOLO(str(path))
-            self.classes = tuple(self.model.names.values())
+            with _hushed(): model = _ultralytics().YOLO(str(self.path))
+            model.names  # is read from the network
         except Exception as e:  # of whatever kind a broken file provokes in torch
-            raise DetectorError(f"{path} is not a YOLO weights file that ultralytics can load: {e}. {_WAYS_OUT}") from e
-        if self.model.task != "detect": raise DetectorError(f"{self.path.name} finds no boxes; use weights for detection.")
+            raise DetectorError(f"{self.path} is not a YOLO weights file that ultralytics can load: {e}. {_WAYS_OUT}") from e
+        if model.task == "detect": return model
+        raise DetectorError(f"{self.path.name} finds no boxes; use weights for detection.")
 
     @property
     def engine(self) -> str: return "onnxruntime" if self.twin.trusted else "torch"
@@ -426,9 +637,9 @@ class Detector:
 @patch
 def predict(
     self: Detector,
-    images: list,         # BGR arrays of one shape (height, width, 3)
+    images: list,         # RGB arrays of one shape (height, width, 3)
     conf: float = 0.25,   # Drop boxes less certain than this
-) -> list:                # Ultralytics' own results
+) -> list:                # For each an array (n, 6): left, top, right, bottom in pixels, score, number of the class
     "What plain ultralytics finds in each of `images`, one caller at a time."
     with self.lock, _hushed():
         found = self._ask_twin(images, conf) if self.twin.trusted else None
@@ -439,15 +650,16 @@ def predict(
 def _ask_twin(self: Detector, images, conf):
     "What the twin finds; `None` if it fails, which ends all trust in it."
     begun = perf_counter()
-    try: found = self.twin.find(self.model.predictor, images, conf)
-    except Exception as e: self.twin.trusted, self.twin.off = False, str(e); return None
+    try: found = self.twin.find(images, conf)
+    except Exception as e: return self.twin.fail(str(e))
     self.twin.note((perf_counter() - begun) / len(images))
     return found
 
 @patch
 def _torch(self: Detector, image, conf):
     predictor = _silent(self.model.task_map[self.model.task]["predictor"])
-    return self.model.predict(image, predictor=predictor, conf=conf, verbose=False, save=False, **self.options)[0]
+    found = self.model.predict(_bgr(image), predictor=predictor, conf=conf, verbose=False, save=False, **self.options)[0]
+    return found.boxes.data.cpu().numpy()
 
 @patch
 def _try(self: Detector, image, conf):
@@ -456,10 +668,12 @@ def _try(self: Detector, image, conf):
     if self.model.predictor.device.type != "cpu": self.twin.off = "torch runs on something faster"
     self.twin.prepare()
     self.twin.rest = max(0, self.twin.rest - 1)
-    if self.twin.off or self.twin.rest or not self.twin.session: return found
+    if self.twin.off or self.twin.rest or not self.twin.sessions: return found
     again = perf_counter()
-    try: own = self.twin.find(self.model.predictor, [image], conf)[0]
-    except Exception as e: self.twin.off = str(e)
+    try:
+        self.twin.facts = _facts_of(self.model.predictor, self.model.model)
+        own = self.twin.find([image], conf)[0]
+    except Exception as e: self.twin.fail(str(e))
     else: self.twin.judge(not _is_sure(own, conf) or _tally(own) == _tally(found), perf_counter() - again, ended - begun)
     return found
 
@@ -473,7 +687,7 @@ def prepare(
     from llmcam.vision.sample import render_scene
     for t in range(_PATIENCE + 2):
         if self.twin.trusted or self.twin.off or self.twin.rest: break
-        self.predict([_bgr(render_scene(t=600 * t)[0])])
+        self.predict([render_scene(t=600 * t)[0]])
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self.twin.child: self.twin.child.wait(timeout)
     why = self.twin.off or self.twin.rest and "it is faster for now"
@@ -522,6 +736,7 @@ def _opened(image):
 def _checked(image):
     "`image` as (height, width, 3) of whole numbers from 0 to 255; grey becomes RGB, and an alpha channel goes."
     import numpy as np
+    if hasattr(image, "convert") and image.mode[0] not in "IF": image = image.convert("RGB")  # of Pillow; its numbers may be those of a palette
     image = np.asarray(image)
     if image.ndim == 2: image = image[..., None].repeat(3, 2)
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (3, 4) and image.size: return np.ascontiguousarray(image[..., :3])
@@ -535,8 +750,7 @@ def _chosen(weights, source):
     return weights or ("sample" if source.startswith("sample:") else None)
 
 def _detections(found, image, detector):
-    boxes = found.boxes.cpu().numpy()
-    return Detections([found.names[int(c)] for c in boxes.cls], boxes.xyxy, boxes.conf, image, detector.classes)
+    return Detections([detector.classes[int(c)] for c in found[:, 5]], found[:, :4], found[:, 4], image, detector.classes)
 
 def _found_in(images, conf, weights):
     "Yield the detections in each of `images`, neighbours of one shape together."
@@ -544,7 +758,7 @@ def _found_in(images, conf, weights):
     for (name, _), group in alike:
         detector = load_detector(name)
         while batch := [image for image, _ in islice(group, _BATCH)]:
-            found = detector.predict([_bgr(image) for image in batch], conf)
+            found = detector.predict(batch, conf)
             yield from (_detections(f, image, detector) for f, image in zip(found, batch))
 
 # %% ../../nbs/vision/yolo.ipynb #c896b433
@@ -553,10 +767,10 @@ def detect_all(
     conf: float = 0.25,                 # Drop boxes less certain than this, 0 to 1
     weights: str | Path | None = None,  # Path, name at ultralytics, or `sample`; see `load_detector`
     objects: list[str] | None = None,   # Keep only these; see `Detections.only`
-    zone: list | None = None,           # Keep only what stands in this polygon; see `Detections.within`
+    zone: list | str | None = None,     # Keep only what stands in this part; see `Detections.within`
 ) -> list[Detections]:                  # One for each picture, in order
     "Find the objects in many pictures. Raises `DetectorError` if one of them is none."
-    if not 0 <= conf <= 1: raise DetectorError(f"conf is {conf}; it is a certainty from 0 to 1, such as 0.25.")
+    if not isinstance(conf, (int, float)) or not 0 <= conf <= 1: raise DetectorError(f"conf is {conf!r}; it is a certainty from 0 to 1, such as 0.25. What to look for goes into objects=.")
     found = list(_found_in(images, conf, weights))
     if zone is not None: found = [f.within(zone) for f in found]
     return [f.only(objects) for f in found] if objects else found
@@ -566,7 +780,7 @@ def detect(
     conf: float = 0.25,                 # Drop boxes less certain than this, 0 to 1
     weights: str | Path | None = None,  # Path, name at ultralytics, or `sample`; see `load_detector`
     objects: list[str] | None = None,   # Keep only these; see `Detections.only`
-    zone: list | None = None,           # Keep only what stands in this polygon; see `Detections.within`
+    zone: list | str | None = None,     # Keep only what stands in this part; see `Detections.within`
 ) -> Detections:
     "Find the objects in a picture. Raises `DetectorError` if there is no picture or no detector."
     return detect_all([image], conf, weights, objects, zone)[0]
@@ -696,10 +910,10 @@ def detect_objects(
     image_path: str | list[str],       # Path of the picture, as another tool returned it, or a camera such as sample:harbour; or a list of these
     conf: float = 0.25,                # Drop objects less certain than this, 0 to 1
     objects: list[str] | None = None,  # Names to look for, such as ["car"]; the others are left out
-    zone: list[list[float]] | None = None,  # Count only what stands in this part of the picture: corners [x, y] of a polygon from [0, 0], top left, to [1, 1], bottom right
+    zone: str | list[list[float]] | None = None,  # Count only what stands in this part of the picture: left half, lower right quarter, centre, or corners [x, y] of a polygon from [0, 0], top left, to [1, 1], bottom right
 ) -> str:                              # JSON text of the number of objects of each class, such as {"car": 7, "person": 2}; of several pictures, by path
     "Count the objects in a picture with a YOLO detector. Use it for exact numbers of cars, people, boats and the like. The picture with its boxes is saved as detection_<name> in the data directory."
-    if isinstance(image_path, (str, Path)): return json.dumps(_counts(str(image_path), conf, objects, zone))
-    if len(image_path) == 1: return json.dumps(_counts(str(image_path[0]), conf, objects, zone))
-    if not 0 < len(image_path) <= _MOST: raise DetectorError(f"{len(image_path)} pictures at once; give 1 to {_MOST}.")
-    return json.dumps({str(image): _counts_or_error(str(image), conf, objects, zone) for image in image_path})
+    paths = [image_path] if isinstance(image_path, (str, Path)) else list(image_path or [])
+    if not 0 < len(paths) <= _MOST: raise DetectorError(f"{len(paths)} pictures at once; give 1 to {_MOST}.")
+    if len(paths) == 1: return json.dumps(_counts(str(paths[0]), conf, objects, zone))
+    return json.dumps({str(path): _counts_or_error(str(path), conf, objects, zone) for path in paths})

@@ -11,21 +11,20 @@ import io
 import re
 import time
 import unicodedata
+from concurrent.futures import wait
 from contextlib import nullcontext
-from contextvars import copy_context
 from dataclasses import replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 from fastcore.basics import patch
 
 from ..core.net import NetError, check_url, fetch
 from ..core.policy import current_policy, gate, tool_level, trusting
-from .camera import (AnswerError, CameraError, DeadlineError, Frame, UnreachableError, open_camera, _is_named, _public, _stream_options,
+from .camera import (AnswerError, CameraError, DeadlineError, Frame, UnreachableError, open_camera, _behind, _is_named, _public, _stream_options,
     _StreamCamera, _YOUTUBE)
 
 # %% ../../nbs/vision/ytlive.ipynb #50268137
@@ -110,15 +109,9 @@ def stream_url(
 # %% ../../nbs/vision/ytlive.ipynb #da75a9f8
 def _within(seconds, what, func, *args):
     "The result of `func`, or `CameraError` when it takes longer than `seconds`."
-    answer, context = SimpleQueue(), copy_context()
-    def work():
-        try: answer.put((context.run(func, *args), None))
-        except Exception as e: answer.put((None, e))
-    Thread(target=work, daemon=True, name="llmcam-extract").start()
-    try: found, error = answer.get(timeout=seconds)
-    except Empty: raise DeadlineError(f"{what} could not be resolved within {seconds:g} s.") from None
-    if error: raise error
-    return found
+    found = _behind(func, *args)
+    if wait([found], seconds).done: return found.result()
+    raise DeadlineError(f"{what} could not be resolved within {seconds:g} s.")
 
 # %% ../../nbs/vision/ytlive.ipynb #8d293de7
 _cache, _cache_lock = {}, Lock()
@@ -129,11 +122,13 @@ def _expiry(url):
     return float(told[0]) if told and told[0].isdigit() else 0.0
 
 # %% ../../nbs/vision/ytlive.ipynb #a4016f79
+_PATIENCE = 60.0  # seconds to find a stream in; a camera says long before that it is resolving
+
 def _kept_stream_url(link, timeout):
     "`stream_url`, from memory while the address is good."
     with _cache_lock: url = _cache.get(link)
     if url and time.time() < _expiry(url) - 60: return url
-    url = _within(max(3 * timeout, 15), link, lambda: stream_url(link, timeout=timeout))
+    url = _within(_PATIENCE, link, lambda: stream_url(link, timeout=timeout))
     with _cache_lock:
         if len(_cache) > 100: _cache.clear()
         if _expiry(url): _cache[link] = url
@@ -156,6 +151,8 @@ def _naming(uri, link):
 
 class YouTubeCamera(_StreamCamera):
     "A stream behind a link that `yt_dlp` understands."
+    resolves = True  # which takes a while, and may go on behind
+
     def __init__(self, uri, timeout):
         self.link = _watch_url(uri)
         with _naming(uri, self.link):
@@ -195,7 +192,6 @@ class YTLive:
         return self._keep(self.frame())
 
     def _keep(self, frame, when=None):
-        if self.data_dir: Path(self.data_dir).mkdir(parents=True, exist_ok=True)
         return frame.save(self.data_dir, when=when)
 
 # %% ../../nbs/vision/ytlive.ipynb #2764406c
