@@ -53,7 +53,7 @@ def ways_to_count(weights, paths, options, folder):
         "ultralytics, kept loaded": lambda path: plain(kept, path),
         "ONNX Runtime through ultralytics": lambda path: plain(onnx, path),
         "llmcam": lambda path: Counter(detect(path, weights=weights).names),
-        "of which session.run": lambda path: detector.twin._suited().run(None, {"pictures": batches[path]}) and None,
+        "of which session.run": lambda path: detector.twin.run(batches[path]) and None,
     }
 
 

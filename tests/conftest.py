@@ -1,5 +1,5 @@
 "What every test gets: a data directory of its own, no keys, no network but loopback, and tools that are found or missed aloud."
-import ipaddress, os, shutil, socket, sys, tempfile
+import ipaddress, os, shutil, signal, socket, sys, tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,9 @@ for name in list(os.environ):
     if name.startswith(("OPENAI_", "LLMCAM_")) and name not in SWITCHES: del os.environ[name]
 os.environ.update(MPLBACKEND="agg", YOLO_OFFLINE="true", YOLO_VERBOSE="false", LLMCAM_QUICK="1",
                   YOLO_CONFIG_DIR=str(Path(tempfile.gettempdir()) / f"llmcam-tests-{os.getuid()}"))
+
+# A shell lets its background jobs ignore Ctrl-C, and the programs that the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN: signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def is_local(host):

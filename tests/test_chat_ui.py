@@ -3,10 +3,12 @@ import json, re, threading
 from pathlib import Path
 
 import pytest
+from conftest import program
 from safety.helpers import Recorder, answering, listen, serving, until
 
 from llmcam.application.chat_ui import (Feed, NoticeLine, Talk, camera_label, find_pictures, in_plain_words, make_app, name_cameras, picture_name,
     render_markdown)
+from llmcam.application.login import Login
 from llmcam.application.runner import OFFLINE, ChatServer, ServeError, pick_engine, run_llmcam
 from llmcam.application.session import SessionManager
 from llmcam.core.fn_to_schema import function_schema
@@ -365,7 +367,7 @@ def test_the_module_has_an_app_and_makes_it_late():
 def tab(browser):
     "Open the page in a browser of its own; fails at the end if a script broke or anything was asked of another host."
     contexts, problems = [], []
-    def open_tab(url, **options):
+    def open_tab(url, path="", **options):
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -373,7 +375,7 @@ def tab(browser):
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: message.type == "error" and problems.append(message.text))
         page.on("request", lambda request: request.url.startswith(url) or problems.append(f"asked {request.url}"))
-        page.goto(url)
+        page.goto(url + path)
         page.wait_for_selector("#link[data-state=on]")
         return page
     yield open_tab
@@ -739,3 +741,58 @@ def test_panels_of_a_session_that_is_gone():
     from llmcam.application.chat_ui import ToolPanel, WatchPanel
     with SessionManager([], client=ScriptedModel()) as manager:
         for panel in (ToolPanel, WatchPanel): assert "<section" in to_xml(panel("nobody", manager))
+
+
+# -- the login, and https
+
+def test_a_browser_logs_out_on_all_its_pages(tab):
+    login = Login("a token that is long enough")
+    with answering("Hello.", "Hello again.", login=login) as (url, manager):
+        page = tab(url, login.link(""))
+        second = page.context.new_page()
+        second.goto(url)
+        page.fill("#chat-text", "Hi"); page.press("#chat-text", "Enter")
+        second.locator(".msg.model", has_text="Hello.").wait_for()
+        page.get_by_role("button", name="Log out").click()
+        for one in (page, second): one.get_by_label("Token").wait_for()
+        page.goto(url)
+        page.get_by_label("Token").fill("a token that is long enough"); page.get_by_label("Token").press("Enter")
+        page.locator(".msg.user", has_text="Hi").wait_for()
+        assert len(manager) == 1, "the same conversation"
+
+
+def test_without_a_login_there_is_nothing_to_leave(visit):
+    with answering() as (url, _):
+        client = visit(url)
+        assert "Log out" not in client.get("/").text and client.post("/logout", data={"a": ""}, follow_redirects=True).status_code == 200
+        assert client.post("/logout", data={"a": ""}, headers={"origin": "https://evil.example"}).status_code == 403
+
+
+@pytest.fixture
+def certified(tmp_path):
+    "Files of a certificate for this machine, and of its key."
+    import subprocess
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", files[1], "-out", files[0]], check=True, capture_output=True)
+    return files
+
+
+def test_who_does_not_finish_the_handshake_is_cut(certified, monkeypatch):
+    import httpx2, socket, ssl
+    from llmcam.application import runner
+    monkeypatch.setattr(runner._Line, "patience", .5)
+    with SessionManager([], client=ScriptedModel()) as manager, ChatServer(make_app(manager), port=0, tls=certified) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
+            try: assert line.recv(1) == b""
+            except ConnectionError: pass
+        assert httpx2.get(server.url, verify=ssl.create_default_context(cafile=certified[0])).status_code == 200
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_a_proxy_is_believed_where_one_is_named(asked_for, monkeypatch):
+    if asked_for: monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    with answering() as (url, _):
+        import httpx2
+        reply = httpx2.get(url, headers={"x-forwarded-proto": "https"})
+        assert ("secure" in reply.headers["set-cookie"].lower()) == asked_for

@@ -16,6 +16,11 @@ def llmcam(*args, env={}, timeout=120, cwd=None):
                           capture_output=True, text=True, timeout=timeout, cwd=cwd)
 
 
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "llmcam demo" in capsys.readouterr().err
+
+
 def error_of(capsys):
     "The one line on standard error."
     lines = capsys.readouterr().err.splitlines()
@@ -42,7 +47,7 @@ def test_version(capsys):
     assert exit.value.code == 0 and capsys.readouterr().out.strip() == f"llmcam {__version__}"
 
 
-@pytest.mark.parametrize("args", [[], ["nothing"], ["capture"], ["ask"], ["detect", "x.jpg", "--conf", "7"], ["detect", "x.jpg", "--conf", "high"], ["serve", "--port", "x"]])
+@pytest.mark.parametrize("args", [["nothing"], ["capture"], ["ask"], ["detect", "x.jpg", "--conf", "7"], ["detect", "x.jpg", "--conf", "high"], ["serve", "--port", "x"]])
 def test_wrong_usage_is_2(args, capsys):
     with pytest.raises(SystemExit) as exit: main(args)
     assert exit.value.code == 2 and "usage:" in capsys.readouterr().err
@@ -79,6 +84,17 @@ def test_detect_as_text_and_as_json(tmp_path, capsys):
     assert main(["detect", path]) == 0
     shown = capsys.readouterr()
     assert f"{counts['car']} car" in shown.out and (data_dir() / f"detection_{os.path.basename(path)}").is_file() and "detection_" in shown.err
+
+
+def test_what_is_wrong_with_the_detector_is_said_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LLMCAM_YOLO", "nowhere.pt")
+    three_frames(tmp_path / "frames")
+    assert main(["detect", str(tmp_path / "frames")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and "nowhere.pt" in said[0] and "--weights" in said[0] and "weights=" not in said[0]
+    assert main(["ask", "--offline", "How many cars are there?", "--camera", str(tmp_path / "frames")]) == 1
+    assert "nowhere.pt" in capsys.readouterr().out
+    assert main(["detect", "sample:harbour"]) == 1 and "llmcam ask --camera sample:harbour" in error_of(capsys)
 
 
 def three_frames(folder):

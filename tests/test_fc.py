@@ -335,6 +335,29 @@ def test_streams_of_calls_in_pieces(order):
     list(stream(msgs, TOOLS, client=Replies(iter(split if order == "by index" else whole), iter([NS(choices=[NS(delta=NS(content="ok", tool_calls=None), finish_reason="stop")]), NS(choices=[])]))))
     assert [result(m) for m in msgs[2:4]] == [3, 7] and msgs[-1]["content"] == "ok"
 
+def delta(*calls, finish=None, text=None, choice=0): return NS(choices=[NS(index=choice, delta=NS(content=text, tool_calls=list(calls)), finish_reason=finish)])
+def part(i=None, id=None, name=None, arguments=None): return NS(index=i, id=id, function=NS(name=name, arguments=arguments))
+
+@pytest.mark.parametrize("pieces", [
+    [delta(part(0, "c1", "add", "")), delta(part(1, "c2", "a", "")), delta(part(0, arguments='{"a": 1,'), part(1, name="dd", arguments='{"a": 3,')),
+     delta(part(1, arguments='"b": 4}')), delta(part(0, arguments='"b": 2}'))],
+    [delta(part(None, "c1", "add", '{"a": 1,')), delta(part(arguments='"b": 2}')), delta(part(None, "c2", "add", '{"a": 3,')), delta(part(None, "c2", arguments='"b": 4}'))],
+    [delta(part(0, "c1", "add", '{"a": 1,')), delta(part(0, "c1", "add", '"b": 2}')), delta(part(1, "c2", "add", '{"a": 3, "b": 4}')), delta(part(1, "", "", ""))],
+    [delta(part(0, "c1", "add", '{"a": 1, "b": 2}')), delta(part(0, "c9", "add", "{}"), choice=1), delta(text="other", choice=1), delta(part(1, "c2", "add", '{"a": 3, "b": 4}'))],
+], ids=["interleaved", "no index, in pieces", "the name again", "a second answer"])
+def test_streams_of_calls_by_odd_servers(pieces):
+    msgs = user()
+    list(stream(msgs, TOOLS, client=Replies(iter(pieces), iter([delta(text="ok", finish="stop"), delta(text="not this", choice=1)]))))
+    check_messages(msgs)
+    assert [result(m) for m in msgs[2:4]] == [3, 7] and msgs[-1]["content"] == "ok" and len(msgs) == 5
+
+def test_a_tool_that_is_taken_away_before_its_call():
+    tools, msgs = list(TOOLS), user()
+    for event in stream(msgs, tools, client=ScriptedModel([("add", {"a": 1, "b": 2})], "ok")):
+        if isinstance(event, ToolStarted): tools.clear()
+    assert "taken away" in msgs[2]["content"] and msgs[-1]["content"] == "ok"
+    check_messages(msgs)
+
 def test_stream_yields_text_as_it_comes():
     events = list(stream(user(), [], client=ScriptedModel("one two three")))
     assert [e.text for e in events[:-1]] == ["one ", "two ", "three"] and events[-1] == Final("assistant", "one two three")
@@ -818,7 +841,7 @@ def test_a_stream_that_breaks(way):
     assert "cut off" in msgs[2]["content"] and msgs[-1]["content"] == "ok"
     msgs = said(iter([chunk(calls=[piece("")])]), iter([chunk("ok", finish="stop")]))
     assert "cut off" in msgs[2]["content"]
-    if way == "sync": assert said(breaking(), iter([chunk("second try", finish="stop")]))[-1]["content"] == "second try"
+    assert said(breaking(), iter([chunk("second try", finish="stop")]))[-1]["content"] == "second try"
     with pytest.raises(ConnectionError): said(breaking(), breaking())
 
 def test_a_stream_without_end_is_cut(monkeypatch):

@@ -11,6 +11,8 @@ from llmcam.core.fc import Final, TextDelta, ToolStarted, complete, form_msg, fo
 from llmcam.core.fn_to_schema import Tool, function_schema, public_tool
 from llmcam.core.offline import OfflineModel, ScriptedModel, classes_of
 from llmcam.core.offline_server import Fault, OfflineServer, RequestError, check_messages, check_request
+from llmcam.utils.bash_command import execute_bash_command
+from llmcam.vision.camera import capture_frame
 from llmcam.vision.plotting import plot_object
 from llmcam.vision.yolo import DetectorError, detect_objects
 
@@ -712,6 +714,13 @@ def test_a_folder_means_all_of_its_pictures(where, tmp_path, monkeypatch):
     assert call["image_path"] == [f"{folder}/p00{i}.jpg" for i in range(6)] and "In all 12 cars." in answer
     (call,), answer = asked(f"plot the cars in {where}", plot_object)
     assert len(call["images"]) == 6
+
+@pytest.mark.parametrize("camera", ["/x/frames 100%", "~/my frames", "file:/x/my frames 100%"])
+def test_a_camera_with_a_space_in_its_name(camera):
+    (call,), _ = asked("Capture an image and tell me what you see.", capture_frame, f'"{camera}"')
+    assert call["camera"] == camera
+    (call,), _ = asked('Run "/bin/echo hello"', execute_bash_command)
+    assert call["command"] == "/bin/echo hello"
 
 def test_no_more_than_sixty_pictures_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

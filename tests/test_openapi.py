@@ -84,6 +84,27 @@ def test_path_level_and_referenced_parameters():
         "query": {"type": "object", "properties": {"page": {"type": "integer"}}, "required": []}}}
     assert function["metadata"]["accepted_queries"] == ["page"]
 
+def test_a_name_without_one_letter_gives_way_to_the_path():
+    tools = api_schema("http://x", document({f"/{path}": {"get": {"operationId": name}} for path, name in (("cams", "中文"), ("ships", ""), ("données", "é"), ("ä", "x"))}))
+    assert [tool.name for tool in tools] == ["get_cams", "get_ships", "get_donn_es", "x"]
+
+def test_servers_of_one_path():
+    paths = {"/a": {"get": {"servers": [{"url": "/files"}]}}, "/b": {"get": {}, "servers": [{"url": "https://y.org/q/"}]}, "/c": {"get": {}}}
+    tools = api_schema(None, document(paths, servers=[{"url": "https://x.org/api"}]))
+    assert [tool["function"]["metadata"]["url"] for tool in tools] == ["https://x.org/files/a", "https://y.org/q/b", "https://x.org/api/c"]
+    with pytest.raises(SpecError, match="not an address"): api_schema(None, document(paths, servers=[{"url": "https://[[].org"}]))
+    assert api_schema("http://z.org", document({"/a": {"get": {}}}, servers=[{"url": "./v3"}]))[0]["function"]["metadata"]["url"] == "http://z.org/v3/a"
+
+def test_an_address_with_a_login_or_a_query_is_refused():
+    for base in ("http://u:SECRET@x.org", "http://x.org?key=1", "http://x.org#top"):
+        with pytest.raises(SpecError) as caught: api_schema(base, document({"/a": {"get": {}}}))
+        assert "SECRET" not in str(caught.value) and "Leave" in str(caught.value)
+
+def test_errors_do_not_say_the_keys_of_an_address(echo):
+    for path in ("broken", "text"):
+        with pytest.raises(SpecError) as caught: load_oas(f"{echo.url.replace('//', '//u:SECRET@')}/{path}?key=SECRET")
+        assert "SECRET" not in str(caught.value) and path in str(caught.value)
+
 def test_path_parameters_that_nobody_declared():
     assert one({}, "/a/{b}/{c}")["parameters"]["properties"]["path"]["required"] == ["b", "c"]
 
@@ -343,6 +364,23 @@ def test_headers_and_cookies(echo):
     call(echo, operation, header={"X-Ids": [1, 2], "flavour": "oat; admin=1"})
     assert echo.requests[0].headers["X-Ids"] == "1,2" and echo.requests[0].headers["Cookie"] == "flavour=oat%3B%20admin%3D1"
     assert "message" in call(echo, operation, header={"X-Ids": "a\r\nX-Evil: 1"}) and len(echo.requests) == 1
+
+def test_a_header_and_a_cookie_of_one_name_and_cookies_of_many_values(echo):
+    cookies = [{"name": "x-id", "in": "cookie", "schema": {}}, {"name": "tags", "in": "cookie", "schema": {"type": "array"}}, {"name": "few", "in": "cookie", "explode": False, "schema": {"type": "array"}}]
+    operation = {"parameters": [*cookies, {"name": "x-id", "in": "header", "schema": {}}]}
+    call(echo, operation, header={"x-id": "5", "cookie x-id": "6", "tags": ["a", "b"], "few": ["c", "d"]})
+    assert echo.requests[0].headers["x-id"] == "5" and echo.requests[0].headers["Cookie"] == "x-id=6; tags=a; tags=b; few=c,d"
+
+def test_parameters_and_fields_with_a_media_type(echo):
+    call(echo, {"parameters": [{"name": name, "in": "query", "content": {kind: {"schema": {}}}} for name, kind in (("plain", "text/plain"), ("deep", "application/json"))]},
+         query={"plain": "a b", "deep": "a"})
+    assert echo.requests[-1].target.endswith("?plain=a%20b&deep=%22a%22")
+    def sent(kind, encoding, **fields):
+        call(echo, {"requestBody": {"content": {kind: {"schema": {"type": "object"}, "encoding": encoding}}}}, method="post", body=fields)
+        return echo.requests[-1].body.decode()
+    assert sent("application/x-www-form-urlencoded", {"o": {"contentType": "application/json"}, "l": {"explode": False}}, o={"a": 1}, l=[1, 2]) == "o=%7B%22a%22%3A%201%7D&l=1,2"
+    parts = sent("multipart/form-data", {"l": {"contentType": "application/json"}, "t": {"contentType": "text/csv"}, "w": {"contentType": "image/*, a/b"}}, l=[1, "x"], t="a,b", w="y")
+    assert 'name="l"\r\nContent-Type: application/json\r\n\r\n[1, "x"]' in parts and 'name="t"\r\nContent-Type: text/csv\r\n\r\na,b' in parts and 'name="w"\r\n\r\ny' in parts
 
 def test_answers(echo):
     def get(path): return generate_request("read", f"{echo.url}{path}", "get")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, Flag, IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Callable, Dict, Final, Generic, List, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar, Union
 from uuid import UUID
@@ -714,3 +714,50 @@ def test_signatures_that_were_set_win():
     assert list(shape(look)["properties"]) == ["image", "n"]
     look.note = "any other attribute changes nothing"
     assert list(shape(look)["properties"]) == ["image", "n"]
+
+class Sides(Flag):
+    LEFT = 1
+    RIGHT = 2
+
+def test_flags_add_up():
+    def paint(sides: Sides = Sides.LEFT | Sides.RIGHT, also: list[Sides] = []): return sides, also
+    tool = function_schema(paint)
+    shape = tool["function"]["parameters"]["properties"]
+    assert shape["sides"] == {"type": "integer", "minimum": 0, "maximum": 3, "description": "Sum of: 1 LEFT, 2 RIGHT", "default": 3} and shape["also"]["items"]["maximum"] == 3
+    bound = bind_arguments(paint, {"sides": 3, "also": [2, "1"]})
+    assert paint(*bound.args, **bound.kwargs) == (Sides.LEFT | Sides.RIGHT, [Sides.RIGHT, Sides.LEFT])
+    with pytest.raises(ArgumentError): bind_arguments(paint, {"sides": 9})
+
+@dataclass
+class Counted:
+    name: str
+    seen: int = field(default=0, init=False)
+
+def test_what_a_dataclass_sets_itself_is_not_asked_for():
+    def count(thing: Counted): return thing
+    assert list(function_schema(count, strict=True)["function"]["parameters"]["$defs"]["Counted"]["properties"]) == ["name"]
+    assert count(**bind_arguments(count, {"thing": {"name": "x"}})) == Counted("x")
+
+def test_classes_say_only_what_their_author_wrote():
+    class Bare(BaseModel): x: int
+    class Told(BaseModel):
+        "A boat."
+        x: int
+    class Later(Told): y: int = 1
+    class Plain:
+        def __init__(self, x: int): "Make it."
+    assert [function_schema(cls)["function"]["description"] for cls in (Bare, Told, Later, Plain, Counted)] == ["", "A boat.", "A boat.", "Make it.", ""]
+
+def test_parameters_of_epydoc_and_all_words_of_sphinx():
+    def move(a, b, c=1):
+        """Move it.
+
+        @param a: how far
+        @type a: int
+        :keyword c: how fast,
+            in knots
+        :arg int b: where to
+        """
+    function = function_schema(move)["function"]
+    assert function["description"] == "Move it." and {name: p["description"] for name, p in function["parameters"]["properties"].items()} == {
+        "a": "how far", "b": "where to", "c": "how fast, in knots"}

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from conftest import ROOT, lacking
 from postgres import find, postgres
+from servers import LocalServer
 from store_worker import Echo
 
 from llmcam.application import session_store as store_module
 from llmcam.application.session import *
 from llmcam.application.session_store import *
-from llmcam.core.fc import form_msg
+from llmcam.core.fc import fn_exec, form_msg, to_plain
 from llmcam.core.fn_to_schema import function_schema
+from llmcam.core.oas_to_schema import api_schema
 from llmcam.core.offline import OfflineModel, ScriptedModel, check_messages
 from llmcam.core.policy import ToolPolicy
 from llmcam.utils.notification import Notification
@@ -289,6 +291,14 @@ def test_a_server_that_is_gone_says_so():
     with pytest.raises(StoreError, match="See that the server runs"): open_store("postgresql+psycopg://llmcam:hunter22@127.0.0.1:1/x")
 
 
+def test_a_password_with_an_at_sign_is_not_told_as_a_host():
+    pytest.importorskip("sqlalchemy"), pytest.importorskip("psycopg")
+    for make in (open_store, SQLAlchemyStore):
+        with pytest.raises(StoreError, match="%40") as failed: make("postgresql+psycopg://llmcam:half@hunter22@127.0.0.1:1/x")
+        assert "hunter22" not in str(failed.value)
+    with pytest.raises(StoreError, match="See that the server runs"): open_store("postgresql+psycopg://llmcam:half%40hunter22@127.0.0.1:1/x")
+
+
 def test_one_failure_in_a_batch_is_undone_alone(tmp_path):
     store = SQLiteStore(tmp_path / "x.db")
     store.create("a")
@@ -508,6 +518,25 @@ def test_a_stored_tool_runs_only_what_the_policy_allows(url):
         restored = manager[id].tools[len(manager[manager.init_session()].tools):]
         assert [tool["function"]["metadata"]["module"] for tool in restored] == ["llmcam.utils.file_manager"]
         assert restored[0]["function"]["metadata"]["session_id"] == id
+
+
+def test_an_api_tool_is_written_once_and_still_checks_its_arguments(url):
+    kinds = {"type": "string", "enum": [f"a kind of ship, number {n}" for n in range(60)]}
+    spec = {"openapi": "3.1.0", "info": {"title": "Pier", "version": "1"}, "paths": {"/ships": {"get": {"operationId": "get_ships", "summary": "Ships.",
+            "parameters": [{"name": "kind", "in": "query", "required": True, "schema": kinds}], "responses": {"200": {"description": "ok"}}}}}}
+    with LocalServer({"/ships": lambda request: {"ships": 3}}) as server:
+        policy = ToolPolicy(trusted=(server.host,))
+        with SessionManager([], store=url, policy=policy) as manager:
+            id = manager.init_session()
+            manager[id].tools.extend(api_schema(server.url, spec, "pier"))
+            tool, note = manager[id].tools[-1], manager[id]._note()[-1]
+            assert len(json.dumps(note)) < .6 * len(json.dumps(to_plain(tool))) and "schema" in tool["function"]["metadata"]["request"]
+        with SessionManager([], store=url, policy=policy) as manager:
+            back = manager[id].tools[-1]
+            assert back == tool and manager[id]._note()[-1] == note
+            def run(**arguments): return json.dumps(fn_exec({"id": "1", "type": "function", "function": {"name": "get_ships", "arguments": json.dumps(arguments)}}, [back], policy=policy), default=str)
+            for bad in ({}, {"query": {"kind": "a submarine"}}): assert "could not be called" in run(**bad) and not server.requests
+            assert "3" in run(query={"kind": kinds["enum"][7]}) and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("note", [[7], [{}], [["?", "?"]], [{"function": 3}], [{"function": {"name": 1, "metadata": {"module": 2}}}], [None]])

@@ -8,7 +8,7 @@ import pytest
 
 from llmcam.core.fc import complete, fn_exec, form_msg
 from llmcam.core.fn_to_schema import ArgumentError, Tool, function_schema
-from llmcam.core.oas_to_schema import SpecError
+from llmcam.core.oas_to_schema import SpecError, load_oas
 from llmcam.core.offline import ScriptedModel
 from llmcam.core.policy import PolicyError, ToolPolicy, gate
 from servers import LocalServer
@@ -134,6 +134,11 @@ def test_remove_tools(api):
     assert "Removed 2" in remove_tools(tools, "one") and tools == [] and kept is tools
     assert "Nothing to remove" in remove_tools(tools, "one")
 
+def test_built_in_tools_are_not_offered_for_removal(api):
+    tools = [function_schema(load_oas, service_name="llmcam.core.oas_to_schema")]
+    add_api_tools(tools, "one", "https://one.example", api("a"))
+    assert remove_tools(tools, "two").endswith("llmcam.core.oas_to_schema, one")
+    with gate(ToolPolicy()): assert remove_tools(tools, "two").endswith("are: one")
 
 def manager_tools(tools):
     def fixup(function_name, module, **kwargs): return execute_handler_core(tools, function_name, module, **kwargs)

@@ -131,6 +131,23 @@ def test_what_has_come_is_looked_at_again_soon_and_then_the_watch_keeps_its_own_
     assert told_at(lambda t: t >= 15, seconds=30, every=3)[0] == list(range(0, 31, 3))  # soon enough as it is
 
 
+def test_a_picture_that_stands_still_does_not_confirm_itself():
+    "A camera with a new picture every five seconds: the soon look gets the one that it shall confirm."
+    def watch(step):
+        looks, world = [], World(lambda t: looks.append(t) or int(15 < t // step * step < 23))
+        read = world.pier.frame
+        def frame():
+            picture = read()
+            picture.time = NOON + timedelta(seconds=looks[-1] // step * step)
+            return picture
+        world.pier.frame = frame
+        world.watch("appears", cooldown=0)
+        world.scheduler.run(50)
+        return looks, world.heard
+    assert watch(5) == ([0, 10, 20, 22, 30, 40, 50], [])
+    assert len(watch(1)[1]) == 1, "weak: a picture of its own does"
+
+
 @pytest.mark.parametrize("condition", ["disappears", "at most", "fewer than", "changes"])
 def test_what_is_gone_takes_its_time(condition):
     looks, spoken = told_at(lambda t: 3 if t < 15 or t == 40 else 0, condition, seconds=90)
@@ -161,6 +178,11 @@ def test_an_object_that_the_detector_does_not_know_is_found_out_at_the_start():
         assert len(watches) == 0 and scheduler.jobs == 0
         assert watches.start(Rule("sample:harbour", "boats")).is_alive()
         assert watches.start(Rule("sample:harbour", "boat", weights="not there yet.pt")).is_alive()
+
+
+def test_a_zone_in_words():
+    assert Rule("pier", "boat", zone="the lower right quarter").zone == ((.5, .5), (1, .5), (1, 1), (.5, 1)) and Rule("pier", "boat", zone="Top half").zone == Rule("pier", "boat", zone="upper half").zone
+    assert Rule("pier", "boat", zone="middle third").zone[0] == (1 / 3, 0) and Rule("pier", "boat", zone="center").zone == Rule("pier", "boat", zone="centre").zone
 
 
 def test_the_zone_counts():
@@ -557,7 +579,9 @@ def test_the_schemas_hide_what_is_the_hosts():
     for tool in watch_schemas(session_id="s"):
         function = tool["function"]
         assert "watches" not in function["parameters"]["properties"] and "watches" not in function["parameters"]["required"]
-        assert function["metadata"]["session_id"] == "s" and function["metadata"]["level"] == "read" and function["metadata"]["service"] == "watch_manager"
+        level = "network" if function["name"] == "start_watch" else "read"  # it opens a camera
+        assert function["metadata"]["session_id"] == "s" and function["metadata"]["level"] == level and function["metadata"]["service"] == "watch_manager"
+        assert bool(function["metadata"].get("untrusted")) == (function["name"] == "backtest_watch"), "its answer names the places of files"
 
 
 # Backtests

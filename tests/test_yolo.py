@@ -555,13 +555,37 @@ def test_a_twin_that_has_become_slow_is_tried_again_and_one_that_fails_is_left(f
     monkeypatch.setattr(yolo, "_PATIENCE", 4)
     expected = look_at(fresh)
     assert trusted(fresh) == (True, "") and fresh.twin.limit == 1.
-    fresh.twin.recent = []
+    fresh.twin.recent, fresh.twin.patience = [], 4
     for seconds in (2., .5, 2., 2.):
         assert fresh.twin.trusted
         fresh.twin.note(seconds)
     assert not fresh.twin.trusted and look_at(fresh) == expected and trusted(fresh) == (True, "")
+    fresh.twin.recent = []
+    for seconds in [2.] * 7: fresh.twin.note(seconds)
+    assert fresh.twin.trusted and fresh.twin.patience == 8  # a trial costs both; on a machine that stays busy they become rare
     monkeypatch.setattr(fresh.twin, "find", lambda *args: 1 / 0)
     assert look_at(fresh) == expected and trusted(fresh) == (False, "division by zero")
+
+
+def test_threads_spin_while_that_is_faster(monkeypatch):
+    "By a clock of our own: quiet threads take `calm` seconds, spinning ones 0.8 of that, and 3 times that while somebody else is busy."
+    clock, batch, twin, spun = [0.], np.zeros(1), yolo._Twin("x.pt"), []
+    class Session:
+        def __init__(self, spin): self.spin = spin
+        def run(self, *args): spun.append(self.spin); clock[0] += (3 if busy else .8) * calm if self.spin else (1.5 if busy else 1) * calm
+    monkeypatch.setattr(yolo, "_session", lambda path, spin: Session(spin))
+    monkeypatch.setattr(yolo, "perf_counter", lambda: clock[0])
+    def looks(n): spun.clear(); [twin.run(batch) for _ in range(n)]; return spun
+    busy, calm = False, 1.
+    assert looks(10) == [False] * 3 + [True] * 7
+    busy = True
+    assert looks(10) == [True] + [False] * 9  # one look is enough
+    busy = False
+    assert looks(5) == [False] + [True] * 4  # and so it is here
+    calm = 2.  # a slower machine, such as one that saves power, is not a busy one
+    assert looks(40)[-1] and sum(spun) > 15
+    busy = True
+    assert sum(looks(200)) < 10  # busy for good, the best of the last looks is that of a busy machine: spinning is tried now and then
 
 
 def test_where_the_threshold_is_near_torch_looks_again(fresh, monkeypatch):
@@ -693,7 +717,7 @@ def test_a_proof_serves_the_next_program_without_torch(fresh, monkeypatch, tmp_p
     proof, weights, expected = fresh.twin.proof, yolo._sample_weights(), [detect(picture, weights="sample").counts]
     assert in_a_new_program(tmp_path / "cache", weights, picture) == [expected, "onnxruntime", []]
     kept = json.loads(proof.read_text())
-    for broken in ("{", json.dumps(kept | {"machine": "another"}), json.dumps(kept | {"facts": {}}), "[]"):
+    for broken in ("{", "", json.dumps(kept | {"machine": "another"}), json.dumps(kept | {"facts": {}}), json.dumps(kept | {"network": "another"}), "[]"):
         proof.write_text(broken)
         assert yolo.Detector(weights).engine == "torch"
     proof.write_text(json.dumps(kept))
@@ -701,6 +725,26 @@ def test_a_proof_serves_the_next_program_without_torch(fresh, monkeypatch, tmp_p
     assert again.engine == "onnxruntime" and again.classes == fresh.classes and "model" not in vars(again)
     monkeypatch.setattr(again.twin, "find", lambda *args: 1 / 0)
     assert look_at(again, 1) == look_at(fresh, 1) and not proof.exists()  # torch goes on, and no program is told to trust it
+
+
+def test_a_disk_that_takes_no_proof_costs_the_next_program_its_time_and_nothing_else(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    write = Path.write_text
+    def full(path, text): write(path, text[:20]); raise OSError(28, "No space left on device")
+    monkeypatch.setattr(Path, "write_text", full)
+    look_at(fresh)
+    assert trusted(fresh) == (True, "") and [p.suffix for p in fresh.twin.proof.parent.iterdir()] == [".onnx"]
+    assert yolo.Detector(yolo._sample_weights()).engine == "torch"
+
+
+def test_a_network_that_is_not_the_proved_one_is_not_trusted(fresh, monkeypatch):
+    fast(monkeypatch, fresh)
+    look_at(fresh)
+    content = bytearray(fresh.twin.path.read_bytes())
+    content[len(content) // 2] ^= 1  # in some weight: ONNX Runtime loads it without a word
+    fresh.twin.path.write_bytes(content)
+    yolo._session(fresh.twin.path)
+    assert yolo.Detector(yolo._sample_weights()).engine == "torch"
 
 
 def test_garbage_is_looked_for_again_after_the_import():

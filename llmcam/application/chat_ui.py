@@ -51,7 +51,17 @@ _ATTRS = {"a": {"href", "title"}, "img": {"src", "alt", "width", "height"}, "ol"
 @lru_cache
 def _parser():
     from markdown_it import MarkdownIt
-    return MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
+    parser.core.ruler.at("inline", _by_pieces)
+    return parser
+
+def _by_pieces(state, most=4000):
+    "Parse running text a piece at a time: one endless line would take time and memory by the square of its length."
+    for token in (token for token in state.tokens if token.type == "inline"):
+        token.children = []
+        for start in range(0, len(token.content), most):
+            state.md.inline.parse(token.content[start:start + most], state.md, state.env, piece := [])
+            token.children += piece
 
 # %% ../../nbs/application/chat_ui.ipynb #29c8a18f
 def _own_pictures(tokens, pictures):
@@ -559,7 +569,9 @@ class Feed:
         self._seq, self._listeners, self._lock = 0, set(), threading.RLock()
 
     @property
-    def pages(self) -> int: return len(self._listeners)
+    def pages(self) -> int:
+        "How many pages listen."
+        return len(self._listeners)
 
     def __repr__(self): return f"Feed({len(self.items)} items, {self.pages} pages{', busy' if self.busy else ''})"
 
@@ -598,6 +610,12 @@ def wake(self: Feed):
     for listener in listeners: listener()
 
 @patch
+def rename(self: Feed):
+    "Take another name: the pages that know the old one begin anew, if they may."
+    self.id = secrets.token_urlsafe(9)
+    self.wake()
+
+@patch
 @contextmanager
 def listening(self: Feed,
     listener: Callable,  # Called without arguments, from any thread
@@ -624,7 +642,9 @@ class Talk:
         self.touched, self._viewing, self._views, self._viewed = time.monotonic(), False, 0, -1e9
 
     @property
-    def session(self): return _session(self.manager, self.session_id)
+    def session(self):
+        "The session; `None` when it is over."
+        return _session(self.manager, self.session_id)
 
     @property
     def files(self):
@@ -748,17 +768,27 @@ def _keep_view(self: Talk, label, frame, number):
 
 # %% ../../nbs/application/chat_ui.ipynb #90bf2b26
 @patch
-def on_text(self: Talk, event):
+def on_text(self: Talk,
+    event,  # `TextDelta`
+):
+    "Show the answer as far as it has come, now and then."
     self._text += event.text
     if time.monotonic() > self._show_next: self._show_answer(self._text)
 
 @patch
-def on_started(self: Talk, event):
+def on_started(self: Talk,
+    event,  # `ToolStarted`
+):
+    "Show a tool call that begins."
     self._text, self._answer = "", None
     self._calls[event.call_id] = self.show(lambda key: ToolCard(event.name, event.arguments, key=key), "call"), time.time()
 
 @patch
-def on_final(self: Talk, event): self._show_answer(str(event.content or ""))
+def on_final(self: Talk,
+    event,  # `Final`
+):
+    "Show the answer in full."
+    self._show_answer(str(event.content or ""))
 
 @patch
 def _show_answer(self: Talk, text):
@@ -789,7 +819,10 @@ def _show_call(self: Talk, event, names, key=None):
 
 # %% ../../nbs/application/chat_ui.ipynb #aeddea6b
 @patch
-def on_finished(self: Talk, event):
+def on_finished(self: Talk,
+    event,  # `ToolFinished`
+):
+    "Show how a tool call ended, with the pictures that it made or looked at."
     key, since = self._calls.pop(event.call_id, (None, time.time()))
     self.withdraw(event.call_id)
     with self.files:
@@ -969,6 +1002,7 @@ def _by_https_only(name, value):
 
 @patch
 async def __call__(self: Guard, scope, receive, send):
+    "Let a request through to the application, or answer it here."
     if scope["type"] == "lifespan": return await self.app(scope, receive, send)
     async def send_safely(message):
         if message["type"] == "http.response.start":
@@ -1078,6 +1112,14 @@ async def log_in(self: Site, sess, req: Request):
     said = "That is not the token, or there were too many tries within a minute." if typed else "That link was used before, or is too old." if code else ""
     return LoginPage(said)
 
+@patch
+async def log_out(self: Site, sess, req: Request):
+    "Forget that this browser has logged in. Its other pages are sent to the login; the conversation and its watches stay, for who logs in again."
+    talk = self.visitor(sess)
+    sess.pop("login", None)
+    if talk: talk.feed.rename()
+    return RedirectResponse("/", 303)
+
 def LoginPage(
     said: str = "",  # What went wrong
 ) -> tuple:
@@ -1098,7 +1140,7 @@ def camera_message(
 
 # %% ../../nbs/application/chat_ui.ipynb #2f917a9e
 def _icon_button(icon, label, cls="quiet", **attributes):
-    return Button(Icon(icon), type="button", cls=cls, aria_label=label, **attributes)
+    return Button(Icon(icon), cls=cls, aria_label=label, **{"type": "button", "title": label, **attributes})
 
 def _hello(site, talk):
     camera, view = next(iter(site.cameras), None), talk.feed.items.get("view")
@@ -1110,9 +1152,10 @@ def _hello(site, talk):
 def _top(site):
     engine = Span(site.label, cls="engine", title=site.label) if site.label else None
     link = Span(Span("Connecting…"), cls="link", id="link", role="status")
+    leave = Form(_icon_button("leave", "Log out", type="submit"), action="/logout", method="post", cls="leave") if site.login else None
     opener = _icon_button("panel", "Actions and tools", id="open-panel", cls="quiet open-panel", aria_expanded="false", aria_controls="side")
     return Header(H1(Icon("lens"), "llmcam", cls="brand"), engine, Span(cls="gap"), link,
-                  _icon_button("theme", "Light or dark", id="theme"), opener, cls="top")
+                  _icon_button("theme", "Light or dark", id="theme"), leave, opener, cls="top")
 
 # %% ../../nbs/application/chat_ui.ipynb #4e6a6449
 def _side(site, talk):
@@ -1234,6 +1277,7 @@ async def events(self: Site, ws: WebSocket):
     gone.add_done_callback(lambda _: wake.set())
     with talk.feed.listening(on_change), suppress(Exception):
         while not gone.done():
+            if ws.query_params["feed"] != talk.feed.id: return await ws.close(4404)
             wake.clear()
             seen, first = await _send_new(ws, talk, seen, first), False
             with suppress(asyncio.TimeoutError): await asyncio.wait_for(wake.wait(), 2)
@@ -1269,7 +1313,7 @@ def make_app(
     app = _bare_app(hosts, secret or os.environ.get("LLMCAM_SECRET") or secrets.token_urlsafe(32), cookie)
     app.state.site = site = Site(SessionManager() if manager is None else manager, label, cameras, actions, login)
     routes = (("/", "get", site.page), ("/chat", "post", site.chat), ("/stop", "post", site.stop), ("/answer", "post", site.answer),
-              ("/login", ["get", "post"], site.log_in), ("/data/{name:path}", "get", site.picture))
+              ("/login", ["get", "post"], site.log_in), ("/logout", "post", site.log_out), ("/data/{name:path}", "get", site.picture))
     for path, methods, handler in routes: app.route(path, methods=methods, name=handler.__name__)(handler)
     app.router.routes.append(WebSocketRoute("/events", site.events))
     app.mount("/static", StaticNoCache(directory=Path(next(iter(llmcam.application.__path__))) / "static"))

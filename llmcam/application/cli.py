@@ -37,7 +37,7 @@ class Reporter:
     def __init__(self,
         stream=None,        # Where to; standard error if `None`
         indent: str = "",   # Before every line
-    ): self.console, self.indent, self.calls, self.failures = _console(stream or sys.stderr), indent, [], []
+    ): self.console, self.indent, self.calls, self.failures, self.last = _console(stream or sys.stderr), indent, [], [], None
 
 # %% ../../nbs/application/cli.ipynb #2b6a50a6
 @patch
@@ -63,6 +63,7 @@ def __call__(self: Reporter,
     if isinstance(event, ToolStarted): self.line("→", event.name, brief(event.arguments, 90), "cyan")
     elif isinstance(event, ToolFinished):
         (self.failures if event.error else self.calls).append(event)
+        self.last = event
         mark, style = ("✗", "red") if event.error else ("✓", "green")
         self.line(mark, event.name, brief(event.error or event.result, 90), style, event.seconds)
 
@@ -70,11 +71,13 @@ def __call__(self: Reporter,
 class CliError(RuntimeError):
     "A command could not do what it was asked."
 
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+:"
+
 def _check_camera(uri):
     "The camera, files by their full path; told early, and in one line, if it cannot be."
     from llmcam.vision.camera import Camera
     Camera(uri).close()
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", uri): return uri
+    if re.match(_SCHEME, uri): return uri
     path = Path(uri).expanduser().resolve()
     if path.exists(): return str(path)
     if _pictures(path): return "file:" + quote(str(path), safe="/*?[]!")  # a pattern, told from the path of one picture
@@ -109,7 +112,7 @@ def _pick(args):
 # %% ../../nbs/application/cli.ipynb #77f2c96d
 def ask_cameras(
     args: argparse.Namespace,  # question, camera, weights, model, offline
-) -> int:                      # Exit status
+) -> int:                      # Exit status: 1 if the last thing that was tried did not work
     "Answer a question about cameras; if a watch was asked for, stay and say what it sees."
     from llmcam.application.chat_ui import camera_message, camera_observations, camera_tools, name_cameras
     from llmcam.application.session import SessionManager
@@ -124,7 +127,7 @@ def ask_cameras(
         if report.failures and not report.calls: raise CliError(re.sub(r"^\w+Error: ", "", report.failures[0].error))
         _say(answer)
         if _watches_of(session): _stay(session)
-    return 0
+    return int(bool(report.last and report.last.error))
 
 def _watches_of(session): return [*session.watches.running, *(stream for stream in session.streams.values() if stream.is_alive())]
 
@@ -160,10 +163,12 @@ def detect_images(
 ) -> int:                      # Exit status: 1 if a picture could not be looked at
     "Count the objects in each picture; one that cannot be read does not keep the others from being counted."
     _check_weights(args.weights)
-    found, wanted = {}, list(dict.fromkeys(picture for image in args.image for picture in _expanded(image)))
+    found, told, wanted = {}, set(), list(dict.fromkeys(picture for image in args.image for picture in _expanded(image)))
     for path in wanted:
         try: found[path] = _count(path, args.conf)
-        except Exception as error: _note(f"llmcam: {why(error)}"); continue
+        except Exception as error:
+            if (said := why(error)) in told: _note("llmcam: The same for the next picture, so the others were not tried."); break
+            told.add(said); _note(f"llmcam: {said}"); continue
         if not args.json: _say(f"{path}: {_counted(found[path])}"); _note(f"  boxes drawn in {data_dir() / f'detection_{Path(path).name}'}")
     if args.json and found: print(json.dumps(found, ensure_ascii=False, indent=2))
     return int(len(found) < len(wanted))
@@ -175,7 +180,8 @@ def _expanded(image):
 
 def _count(path, conf):
     from llmcam.vision.yolo import detect_objects
-    if not Path(path).expanduser().is_file(): raise CliError(f"There is no {'picture in' if Path(path).is_dir() else 'file'} {path!r}.")
+    hint = f" Count on a camera with llmcam ask --camera {path}" if re.match(_SCHEME, path) else ""
+    if not Path(path).expanduser().is_file(): raise CliError(f"There is no {'picture in' if Path(path).is_dir() else 'file'} {path!r}.{hint}")
     return json.loads(detect_objects(path, conf=conf))
 
 def why(
@@ -184,6 +190,7 @@ def why(
     "Say what went wrong to somebody who has not read our code."
     from llmcam.application.chat_ui import model_trouble
     said = model_trouble(error) or " ".join(str(error).split()) or type(error).__name__
+    said = re.sub(r"\bweights=(?:'(\w+)')?", lambda found: " ".join(filter(None, ("--weights", found[1]))), said)  # as it is said in a shell
     return re.sub(r"\s*\(OpenCV\(.*", "", said)
 
 # %% ../../nbs/application/cli.ipynb #8f55fefe
@@ -367,7 +374,9 @@ def main(
     argv: list[str] | None = None,  # Arguments; those of the process if `None`
 ) -> int:                           # Exit status: 0 done, 1 failed, 130 interrupted
     "The command `llmcam`."
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    if not (sys.argv[1:] if argv is None else argv): parser.print_help(sys.stderr); return 2
+    args = parser.parse_args(argv)
     try: return args.run(args)
     except KeyboardInterrupt: return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

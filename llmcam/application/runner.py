@@ -6,14 +6,16 @@
 __all__ = ['OFFLINE', 'Engine', 'pick_engine', 'ServeError', 'check_host', 'own_names', 'ChatServer', 'run_llmcam', 'greeting']
 
 # %% ../../nbs/application/runner.ipynb #ad22e228
-import ipaddress, os, socket, threading
+import asyncio, ipaddress, os, socket, threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fastcore.basics import patch
 from h11 import DONE
+from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..core.fc import default_client
@@ -99,6 +101,7 @@ class ChatServer:
 
     @property
     def url(self) -> str:
+        "Where a browser finds the page."
         host = own_names(self.host)[-1] if self.host in ("0.0.0.0", "::") else f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls else ''}://{host}:{self.port}"
 
@@ -147,14 +150,21 @@ def _bound(host, port):
         raise ServeError(f"Cannot listen on {host} port {port} ({why}). Choose another with --port.") from error
     return sock
 
+class _Server(Server):
+    "Waits for a handshake no longer than for a request."
+    async def startup(self, sockets=None):
+        loop = asyncio.get_running_loop()
+        if self.config.ssl: loop.create_server = partial(loop.create_server, ssl_handshake_timeout=_Line.patience)
+        await super().startup(sockets)
+
 @patch
 def _server(self: ChatServer):
-    import uvicorn
     self._socket = _bound(self.host, self.port)
     self.port = self._socket.getsockname()[1]
     cert = dict(zip(("ssl_certfile", "ssl_keyfile"), map(str, self.tls)))
-    return uvicorn.Server(uvicorn.Config(self.app, log_level="warning", http=_Line, server_header=False, date_header=False, ws_max_size=4096, **cert,
-                                         timeout_graceful_shutdown=2, limit_concurrency=400, h11_max_incomplete_event_size=32768))
+    proxied = "FORWARDED_ALLOW_IPS" in os.environ  # uvicorn's own variable: whose word on the address and the scheme to take
+    return _Server(Config(self.app, log_level="warning", http=_Line, server_header=False, date_header=False, proxy_headers=proxied, **cert,
+                          ws_max_size=4096, timeout_graceful_shutdown=2, limit_concurrency=400, h11_max_incomplete_event_size=32768))
 
 # %% ../../nbs/application/runner.ipynb #2fb95a8b
 @patch

@@ -15,7 +15,7 @@ import asyncio, logging, os, shutil, time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future, TimeoutError as FutureTimeout
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
@@ -31,8 +31,9 @@ from weakref import WeakValueDictionary, ref
 
 from fastcore.basics import patch
 from ..core.fc import *
+from ..core.fc import _is_hosts, _recall, _shows
 from ..core.fn_to_schema import *
-from ..core.policy import PolicyError, ToolPolicy, current_policy, data_dir, get_policy, tool_level
+from ..core.policy import PolicyError, ToolPolicy, current_policy, data_dir, gate, get_policy, tool_level
 from ..vision.camera import *
 from ..vision.ytlive import *
 from ..vision.gpt4v import *
@@ -519,7 +520,14 @@ def _note(self: Session):
     policy = self.policy or get_policy()
     kept = [tool for tool in list(tools) if same.get(_entry(tool)) == tool or _may_return(tool, policy)]
     if self.manager.store.shared and len(kept) < len(tools): _warn_of_loss(frozenset(_entry(tool)[0] for tool in tools) - {_entry(tool)[0] for tool in kept})
-    return [list(_entry(tool)) if same.get(_entry(tool)) == tool else to_plain(tool) for tool in kept]
+    return [list(_entry(tool)) if same.get(_entry(tool)) == tool else _written(tool) for tool in kept]
+
+def _written(tool):
+    "A tool for a note: an OpenAPI tool, which checks arguments by what its model is told, says that once."
+    plain = to_plain(tool)
+    request = (plain["function"].get("metadata") or {}).get("request")
+    if isinstance(request, dict) and request.get("schema") == plain["function"].get("parameters"): request.pop("schema", None)
+    return plain
 
 @lru_cache(128)
 def _warn_of_loss(names):
@@ -557,6 +565,7 @@ def _restored(self: Session, tool, policy, known):
         tool, metadata = Tool(_copied(tool)), tool["function"].get("metadata") or {}
         for key, value in (("session_id", self.id), ("manager", self.manager.name)):
             if key in metadata: tool["function"]["metadata"][key] = value
+        if "request" in metadata: tool["function"]["metadata"]["request"].setdefault("schema", tool["function"]["parameters"])
         if policy.undeclared != "trusted": _distrust(tool["function"]["metadata"])
         tool.func = getattr(known.get(_entry(tool)), "func", None)
         return tool
@@ -795,7 +804,7 @@ def _said(messages):
     "What was said in `messages`, which a model may have written: text of people and models, no tool traffic."
     said = [form_msg("user", m) if isinstance(m, str) else m for m in messages or ()]
     said = [m for m in said if isinstance(m, Mapping) and m.get("role") in ("system", "user", "assistant") and not m.get("tool_calls")]
-    return [form_msg(m["role"], text) for m in said if (text := _words(m.get("content")))][-_KEPT:]
+    return [(host_msg(text) if _is_hosts(m) else form_msg(m["role"], text)) for m in said if (text := _words(m.get("content"))) and not _shows(m)][-_KEPT:]
 
 def _words(content):
     if isinstance(content, str): return content
@@ -815,11 +824,19 @@ def start_stream(self: Session,
 ) -> str:                   # Id of the stream
     "Start a notification stream in this session."
     noti_id = str(uuid4())
-    task = [*(_said(messages) or _said(self.messages)), stream_message(noti_id)]
+    given = _said(messages)
     if every is not None and not isfinite(every): raise ValueError(f"every is {every}; give a number of seconds, such as 10.")
     interval = self.manager.interval if every is None else max(every, min(1.0, self.manager.interval))
-    self._start(noti_id, task, interval)
+    with nullcontext() if given else gate(self._at_present()):
+        self._start(noti_id, [*(given or _said(self.messages)), stream_message(noti_id)], interval)
     return noti_id
+
+@patch
+def _at_present(self: Session) -> ToolPolicy:
+    "What a call may do now: less than the policy says, once the conversation has read what strangers wrote."
+    if call := current_policy(): return call
+    _, words, tainted = _recall(self.messages, self.tools)
+    return (self.policy or get_policy()).during(words, tainted)
 
 # %% ../../nbs/application/session.ipynb #9cf79cdf
 @patch
@@ -832,12 +849,19 @@ def _start(self: Session, noti_id, task, interval, record=None):
                              send_notification_schema=prepare_sender_schema(self.id, self.manager.name), stream_stopper_schema=stopper)
 
 @patch
+def _tokens_left(self: Session) -> int:
+    "What a stream may use: no more than the session has left."
+    turn = self._turn_here()
+    allowance = turn.allowance if turn else replace(self.manager.allowance or Allowance(), used=self.usage)
+    return int(min(10_000_000, allowance.left("total")))
+
+@patch
 def _add_stream(self: Session, noti_id, tools, messages, interval, record):
-    manager = self.manager
+    manager, left = self.manager, self._tokens_left()
     with manager._changing, looking_with(manager.client, manager.model):
         if self.id not in manager: raise UnknownSession(self.id)
         self._make_room()
-        stream = StreamThread(noti_id, tools, messages, interval=interval, client=manager.client, model=manager.model, policy=self.policy,
+        stream = StreamThread(noti_id, tools, messages, interval=interval, client=manager.client, model=manager.model, policy=self.policy, max_tokens=left,
                               on_change=lambda stream: manager._stream_changed(self.id, stream))
         if record: stream.restore(record)
         self.streams[noti_id] = stream

@@ -583,6 +583,7 @@ class SQLAlchemyStore(_SQLStore):
 
 # %% ../../nbs/application/session_store.ipynb #9a28d6f7
 def _engine(url, connections):
+    if str(url).partition("://")[2].partition("/")[0].count("@") > 1: raise StoreError("The address of the store has more than one @. Write the one in the password as %40.")
     try:
         from sqlalchemy import create_engine
         import psycopg

@@ -383,6 +383,7 @@ def _identity(tool: dict): return fn_metadata(tool).get("service"), tool["functi
 def _meant_tool(name: str, tools: list, run=None) -> dict:
     "The tool that a call means."
     tool = _tool_named(name, tools)
+    if tool is None and run and name in run.offered: raise LookupError(f"{name} has been taken away meanwhile.")
     if tool is None or run and name not in run.offered: raise _no_tool(name, run.offered.values() if run else tools)
     if run and _identity(tool) != _identity(run.offered[name]): raise LookupError(f"{name} has become another tool meanwhile. Look at it again.")
     return tool
@@ -437,7 +438,7 @@ _PLAIN = {str, int, float, bool, type(None), dict, list, tuple, _NotRun}  # what
 
 def _finish(value):
     "The value of a coroutine, in a thread of its own where an event loop runs already."
-    if type(value) in _PLAIN or not inspect.isawaitable(value): return value
+    if not inspect.isawaitable(value): return value
     async def wait(): return await value
     try: asyncio.get_running_loop()
     except RuntimeError: return asyncio.run(wait())
@@ -486,7 +487,9 @@ def _exec(call, tools: list, policy: ToolPolicy, run=None):
         steps = _attempts(call, _as_list(tools), policy, run)
         func, args, kwargs = next(steps)
         while True:
-            try: value = _finish(func(*args, **kwargs))
+            try:
+                value = func(*args, **kwargs)
+                if type(value) not in _PLAIN: value = _finish(value)
             except KeyboardInterrupt: raise  # the person's own
             except BaseException as e: func, args, kwargs = steps.throw(e)
             else: func, args, kwargs = steps.send(value)
@@ -710,7 +713,9 @@ class Usage:
     seconds: float = 0.0   # Time
 
     @property
-    def total(self) -> int: return self.prompt + self.completion
+    def total(self) -> int:
+        "Tokens, both ways."
+        return self.prompt + self.completion
 
     def __add__(self, other):
         return Usage(self.prompt + other.prompt, self.completion + other.completion, self.requests + other.requests,
@@ -733,7 +738,8 @@ _LONGEST = 1_000_000  # characters of one reply
 class _Reply:
     "What a model said, gathered from a completion or from chunks."
     text: str = ""
-    calls: list = field(default_factory=list)  # dicts with id, name, arguments, index
+    calls: list = field(default_factory=list)  # dicts with id, name, arguments
+    begun: dict = field(default_factory=dict)  # the call that goes on, by the index that the chunks give it
     finish: str | None = None
     used: Usage = Usage()
     length: int = 0
@@ -750,14 +756,15 @@ class _Reply:
     def _add_call(self, call):
         function, index, id = _get(call, "function"), _get(call, "index"), _get(call, "id")
         if function is None: return
-        last = self.calls[-1] if self.calls else None
-        if index is None or not last or last["index"] != index or id and id != last["id"]:
-            last = dict(id=id, name="", arguments="", index=index)
-            self.calls.append(last)
-        arguments = _get(function, "arguments") or ""
+        name, arguments = str(_get(function, "name") or ""), _get(function, "arguments") or ""
         if not isinstance(arguments, str): arguments = _dumps(arguments)
-        last["name"] += str(_get(function, "name") or "")
-        last["arguments"] += arguments
+        if not isinstance(index, int): index = None
+        mine = self.begun.get(index)
+        if mine is None or id and id != mine["id"] or index is None and name:
+            mine = self.begun[index] = dict(id=id, name="", arguments="")
+            self.calls.append(mine)
+        if name != mine["name"]: mine["name"] += name  # some servers send the whole name again
+        mine["arguments"] += arguments
         self.length += len(arguments)
 
 # %% ../../nbs/core/fc.ipynb #6810e0f0
@@ -809,15 +816,18 @@ class Allowance:
 
     def __post_init__(self): self._lock = threading.Lock()
 
-    def left(self, what: str) -> float:  # How much of `what` there is left, such as "calls"
+    def left(self, what: str) -> float:
+        "How much of `what` there is left, such as \"calls\"."
         limit = getattr(self, what)
         return inf if limit is None else max(0, limit - getattr(self.used, what))
 
-    def spent(self) -> str | None:  # The limit that has been reached, in words
+    def spent(self) -> str | None:
+        "The limit that has been reached, in words."
         for what, words in (("requests", "requests"), ("calls", "tool calls"), ("seconds", "seconds"), ("total", "tokens")):
             if self.left(what) <= 0: return f"{getattr(self, what):g} {words}"
 
-    def take(self, used: Usage):  # What a turn has just used
+    def take(self, used: Usage):
+        "Count what a turn has just used."
         with self._lock: self.used += used
 
 # %% ../../nbs/core/fc.ipynb #05de6d61
@@ -1156,7 +1166,7 @@ def _take(ask: _Ask, completion) -> str:
     if used := _get(completion, "usage"): reply.used = _tokens(used)
     if error := _get(completion, "error"): raise ModelError(f"The model's server could not answer: {_scalar(_cut(str(_get(error, 'message') or error), 500))}")
     for choice in _listed(_get(completion, "choices"))[:1]:
-        part = _get(choice, "message") or _get(choice, "delta")
+        part = _get(choice, "message") or (None if _get(choice, "index") else _get(choice, "delta"))  # only the first answer
         if part is not None: text = reply.add(part, _get(choice, "finish_reason"))
     if reply.length > _LONGEST: reply.finish = "length"
     return text
@@ -1239,24 +1249,27 @@ def _put(box, item, ask: _Ask) -> bool:
 # %% ../../nbs/core/fc.ipynb #5be84443
 async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> AsyncIterator:
     "`_make_request` for a task."
-    async def in_time(awaitable): return await asyncio.wait_for(awaitable, max(0.0, ask.end - time.monotonic()))
+    pieces = _areceived(ask, client, model, streamed)
     try:
-        answer = await in_time(_aanswer(ask, client, model, streamed))
-        pieces = _apieces(_pieces(answer))
-        try:
-            while (piece := await in_time(anext(pieces, _END))) is not _END:
-                if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
-                if ask.reply.length > _LONGEST: break
-        except Exception as e:
-            if time.monotonic() >= ask.end: raise asyncio.TimeoutError from e
-            _broken(ask, e)
-        finally: await pieces.aclose()
-    except (asyncio.TimeoutError, TimeoutError):
-        if time.monotonic() < ask.end: raise
-        ask.late = True
-        return
-    except Exception as e: _broken(ask, _discreet(e, client))
+        while (piece := await asyncio.wait_for(anext(pieces, _END), max(0.0, ask.end - time.monotonic()))) is not _END:
+            if (text := _take(ask, piece)) and streamed: yield TextDelta(text)
+            if ask.reply.length > _LONGEST: break
+    except Exception as e:
+        if time.monotonic() >= ask.end: ask.late = True; return
+        _broken(ask, _discreet(e, client))
+    finally: await pieces.aclose()
     _check(ask, streamed)
+
+async def _areceived(ask: _Ask, client, model: str, streamed: bool) -> AsyncIterator:
+    "`_received` for a task."
+    for last in (False, True):
+        pieces, got = _apieces(_pieces(await _aanswer(ask, client, model, streamed))), False
+        try:
+            async for piece in pieces: got = True; yield piece
+            return
+        except Exception:
+            if got or last: raise
+        finally: await pieces.aclose()
 
 async def _aanswer(ask: _Ask, client, model: str, streamed: bool):
     asynchronous = inspect.iscoroutinefunction(getattr(client, "post", None)) and _is_openai(client)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, is_dataclass
 from datetime import date, datetime
-from enum import Enum
+from enum import Enum, Flag
 from functools import lru_cache, partial, reduce
 from html import escape
 from math import isfinite
-from operator import getitem
+from operator import getitem, or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Union, get_args, get_origin
 from weakref import ref
@@ -47,7 +47,10 @@ def _choices(values):
     return {**shape, "enum": list(values)}
 
 def _members(tp):
-    "The schema of an `Enum`: its values, or its names where a value is no JSON."
+    "The schema of an `Enum`: its values, or its names where a value is no JSON; of a `Flag` any sum of its values."
+    if issubclass(tp, Flag):
+        told = ", ".join(f"{member.value} {member.name}" for member in tp)
+        return {"type": "integer", "minimum": 0, "maximum": reduce(or_, (member.value for member in tp), 0), "description": f"Sum of: {told}"}
     return _choices([member.value for member in tp]) or _choices(list(tp.__members__))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #29c4d1fb
@@ -81,7 +84,7 @@ def _readable(tp):
     from pydantic import AfterValidator, BeforeValidator
     origin, args = get_origin(tp), get_args(tp)
     if tp in _LISTS or origin in _LISTS and not args: return list
-    if isinstance(tp, type) and issubclass(tp, Enum) and not _choices([member.value for member in tp]): return _by_name(tp)
+    if isinstance(tp, type) and issubclass(tp, Enum) and not issubclass(tp, Flag) and not _choices([member.value for member in tp]): return _by_name(tp)
     if origin in (Final, ClassVar): return _readable(args[0])
     if origin is Annotated: return Annotated[(_readable(args[0]), *tp.__metadata__)]
     if origin is Literal: return Annotated[tp, BeforeValidator(_member_of(args))] if any(isinstance(arg, Enum) for arg in args) else tp
@@ -179,10 +182,16 @@ def _generator():
             if kind == "skipped-choice": raise PydanticInvalidForJsonSchema(detail)
         def complex_schema(self, schema): raise PydanticInvalidForJsonSchema("a complex number is none of JSON's")
         def is_subclass_schema(self, schema): raise PydanticInvalidForJsonSchema("a class is no value of JSON's")
-        def dataclass_schema(self, schema): return _told_fields(super().dataclass_schema(schema), schema["cls"])
+        def dataclass_schema(self, schema): return _told_fields(_settable(super().dataclass_schema(schema), schema["cls"]), schema["cls"])
         def typed_dict_schema(self, schema): return _told_fields(super().typed_dict_schema(schema), schema.get("cls"))
         def model_schema(self, schema): return _told_fields(super().model_schema(schema), schema["cls"])
     return Complete
+
+def _settable(schema, cls):
+    "`schema` of the dataclass `cls` without the fields that it sets itself."
+    for f in getattr(cls, "__dataclass_fields__", {}).values():
+        if not f.init: schema.get("properties", {}).pop(f.name, None)
+    return schema
 
 def _together(params):
     from pydantic import TypeAdapter
@@ -399,7 +408,7 @@ def _comments(func, written):
 
 # %% ../../nbs/core/fn_to_schema.ipynb #a5dae966
 _PARAMS = re.compile(r"^(?:args|arguments|parameters|params|other parameters|keyword arg(?:ument)?s)$", re.I)
-_SPHINX = re.compile(r"^:param\s+(?:[^:]*\s)?\**(\w+):\s*(.*)$")
+_SPHINX = re.compile(r"^[:@](?:param|parameter|arg|argument|key|keyword)\s+(?:[^:]*\s)?\**(\w+):\s*(.*)$")  # and that of Epydoc
 _GOOGLE = re.compile(r"^\*{0,2}(\w+)\s*(?:\(.*?\))?\s*:(?:\s+(.*))?$")
 _NUMPY = re.compile(r"^(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?$")
 
@@ -435,7 +444,7 @@ def _read_docstring(doc):
         found, match = _section(lines, at), _SPHINX.match(lines[at])
         if found: params.update(found[0]); at = found[1]; continue
         if match: name = match[1]; params[name] = match[2]
-        elif lines[at].startswith(":type "): name = None
+        elif lines[at].startswith((":type ", "@type ")): name = None
         elif name and lines[at][:1] == " ": params[name] += " " + lines[at].strip()
         else: name = None; kept.append(lines[at])
         at += 1
@@ -586,8 +595,17 @@ def _description(func, written):
     "The docstring that speaks of `func`: not that of `partial`, nor of a class that is called by its objects."
     if func is written: return func.__doc__
     if isinstance(func, partial): return _description(func.func, written)
-    own = inspect.isroutine(func) or isinstance(func, type)
-    return (own and inspect.getdoc(func)) or (written and written.__doc__) or (not own and type(func).__doc__) or ""
+    if isinstance(func, type): return _class_description(func)
+    return (inspect.isroutine(func) and inspect.getdoc(func)) or (written and written.__doc__) or (not inspect.isroutine(func) and type(func).__doc__) or ""
+
+def _class_description(cls):
+    "What the author of `cls` says of it: not what `dataclass` writes in its name, nor what its library says of all such classes."
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] in ("builtins", "typing", "pydantic"): break
+        doc = vars(base).get("__doc__") or ""
+        if doc := doc if not doc.startswith(f"{base.__name__}(") else "": return doc
+        if doc := getattr(vars(base).get("__init__"), "__doc__", None): return doc
+    return "" if cls.__module__ != "builtins" else inspect.getdoc(cls) or ""
 
 # %% ../../nbs/core/fn_to_schema.ipynb #9b3d3cc4
 class _Fresh:
@@ -688,9 +706,13 @@ class Tool(dict):
         self.func = func
 
     @property
-    def name(self) -> str: return self["function"]["name"]
+    def name(self) -> str:
+        "The name by which a model calls it."
+        return self["function"]["name"]
 
-    def copy(self): return Tool(self, func=self.func)
+    def copy(self):
+        "A copy that shares what is inside, as `dict.copy` does."
+        return Tool(self, func=self.func)
     __copy__ = copy
     def __deepcopy__(self, memo): return Tool({k: deepcopy(v, memo) for k, v in self.items()}, func=self.func)
     def __reduce__(self): return Tool, (dict(self),)
@@ -807,7 +829,9 @@ class Arguments(dict):
     args: tuple = ()
 
     @property
-    def kwargs(self) -> dict: return self
+    def kwargs(self) -> dict:
+        "Those that go by name."
+        return self
 
 class _Placed(Arguments):
     "Arguments of which some go by position."

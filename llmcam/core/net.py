@@ -147,8 +147,9 @@ class _Dialler:
     def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
         import httpcore2
         backend, failed = httpcore2.SyncBackend(), None
-        for address in _allowed(host, port, self.left(), self.trusted):
-            try: stream = backend.connect_tcp(address, port, self.left(), None, socket_options or [])
+        addresses = _allowed(host, port, self.left(), self.trusted)
+        for n, address in enumerate(addresses):  # one that is silent leaves the next ones their share of the time
+            try: stream = backend.connect_tcp(address, port, self.left() / (len(addresses) - n), None, socket_options or [])
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as e: failed = e; continue
             self.address = address
             return _TimedStream(stream, self)
@@ -186,7 +187,7 @@ class _Line:
     def is_stale(self): return time.monotonic() - self.since > _IDLE_SECONDS
     def close(self): self.connection and self.connection.close()
 
-    def handle_request(self, request):
+    def ask(self, request):
         import httpcore2, httpx2
         url = request.url
         target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
@@ -201,8 +202,21 @@ class _Line:
 def send(self: _Line, request, auth, stream):
     "As a client sends: the response, its body still to come."
     import httpx2
-    if auth is httpx2.USE_CLIENT_DEFAULT and not request.url.userinfo: return self.handle_request(request)
+    if auth is httpx2.USE_CLIENT_DEFAULT and not request.url.userinfo: return self.ask(request)
     return httpx2.Client(transport=self, trust_env=False).send(request, auth=auth, stream=stream)
+
+@patch
+def handle_request(self: _Line, request):
+    "What the client calls as often as a login takes."
+    response = self.ask(request)
+    response.read = partial(_read_between, response, self.dialler.left)
+    return response
+
+def _read_between(response, left):
+    "The body of an answer in the middle of a login, within bounds."
+    try: response._content = _read_body(response, 2**20, left)
+    finally: response.close()
+    return response._content
 
 # %% ../../nbs/core/net.ipynb #9619effe
 def _take(origin, trusted):
@@ -220,7 +234,10 @@ def _put_back(line):
         _idle[:] = [old for old in _idle if old not in gone]
     for old in gone: old.close()
 
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_idle.clear)  # a connection has one owner
+def _forget(): _idle.clear(); _idling.release()
+
+if hasattr(os, "register_at_fork"):  # a connection has one owner, and a lock that another thread holds would stay shut in the child
+    os.register_at_fork(before=_idling.acquire, after_in_parent=_idling.release, after_in_child=_forget)
 
 # %% ../../nbs/core/net.ipynb #1f3f355e
 @dataclass
@@ -255,14 +272,15 @@ _PIECE = 2**20
 def _unpacked(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     "`pieces` of a body, decompressed."
     if encoding in ("", "identity"): yield from pieces; return
-    if encoding not in ("gzip", "x-gzip", "deflate"): raise NetError(f"The server sent a body in {encoding!r}, which was not asked for.")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    if encoding not in ("gzip", "x-gzip", "deflate"): raise NetError("The server sent a body in an encoding that was not asked for.")
+    unpacker = None
     for piece in pieces:
         while piece:
+            if not unpacker or unpacker.eof: unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # a body may have several parts
             try: yield unpacker.decompress(piece, _PIECE)
             except zlib.error as e: raise NetError(f"The compressed body is broken: {e}") from e
-            piece = unpacker.unconsumed_tail
-    if not unpacker.eof: raise NetError("The compressed body ends too early.")
+            piece = unpacker.unconsumed_tail or unpacker.unused_data
+    if unpacker and not unpacker.eof: raise NetError("The compressed body ends too early.")
 
 # %% ../../nbs/core/net.ipynb #8a6cc364
 def _read_body(response, max_bytes, left):
@@ -271,7 +289,7 @@ def _read_body(response, max_bytes, left):
     def check(size):
         if size > max_bytes: raise NetError(f"{_shown(response.request.url)} sends more than the {max_bytes:,} bytes that were asked for.")
     announced, pieces, size = response.headers.get("content-length", ""), [], 0
-    check(int(announced) if announced.isdecimal() else 0)
+    check(int(announced) if announced.isdecimal() and response.request.method != "HEAD" else 0)
     for piece in _unpacked(response.stream, response.headers.get("content-encoding", "").strip().lower()):
         pieces.append(piece); size += len(piece); left(); check(size)
     return b"".join(pieces)
@@ -284,8 +302,6 @@ def _deadline(seconds, where):
         if (rest := end - time.monotonic()) > 0: return rest
         raise NetError(f"{where} did not answer in full within {seconds:g} s.")
     return left
-
-
 
 # %% ../../nbs/core/net.ipynb #f0d09272
 _PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD")
@@ -301,7 +317,8 @@ def _proxy(parsed, policy):
     found = _proxies(time.monotonic() // 10, *map(os.environ.get, _PROXY_NAMES))
     if not (proxy := found.get(parsed.scheme) or found.get("all")): return None
     from urllib.request import proxy_bypass
-    return None if proxy_bypass(parsed.host) else proxy if "://" in proxy else f"http://{proxy}"
+    near = proxy_bypass(parsed.host) or proxy_bypass(f"{parsed.host}:{parsed.port or _PORTS[parsed.scheme]}")
+    return None if near else proxy if "://" in proxy else f"http://{proxy}"
 
 class _ProxyLine(_Line):
     "A line that leads through a proxy, for one request."
@@ -327,7 +344,7 @@ def _follow(request, response):
     import httpx2
     if response.status_code not in (301, 302, 303, 307, 308) or "location" not in response.headers: return None
     try: target = request.url.join(response.headers["location"])
-    except httpx2.InvalidURL as e: raise NetError(f"{_shown(request.url)} redirects to an unusable address: {e}") from e
+    except httpx2.InvalidURL as e: raise NetError(f"{_shown(request.url)} redirects to an unusable address.") from e
     keep = response.status_code in (307, 308) or request.method in ("GET", "HEAD")
     dropped = {"host", "cookie", *(() if keep else ("content-length", "content-type", "transfer-encoding"))}
     if _origin(target) != _origin(request.url):
@@ -341,7 +358,7 @@ def _prepare(method, parsed, params, headers, **body):
     import httpx2
     from llmcam import __version__
     if params: parsed = parsed.copy_merge_params(params)
-    headers = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "User-Agent": f"llmcam/{__version__}", **(headers or {})}
+    headers = {"Accept": "*/*", "Accept-Encoding": "gzip", "User-Agent": f"llmcam/{__version__}", **(headers or {})}
     return httpx2.Request(method.upper(), parsed, headers=headers, **{name: value for name, value in body.items() if value is not None})
 
 # %% ../../nbs/core/net.ipynb #2766afa4
@@ -388,7 +405,18 @@ def _in_words(where, timeout):
     except (httpx2.TimeoutException, httpcore2.TimeoutException) as e:
         raise NetError(f"{where} did not answer within {timeout:g} s.") from e
     except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as e:
-        raise NetError(f"{where} could not be fetched: {e or type(e).__name__}") from e
+        said = re.sub(r":? *bytearray\(.*", "", str(e), flags=re.S)  # what a server sent instead of HTTP
+        raise NetError(f"{where} could not be fetched: {said or type(e).__name__}") from e
+
+@contextmanager
+def _quoting_nobody(where, url, policy):
+    "In what a model reads of a redirect, leave the address out: a stranger wrote it."
+    try: yield
+    except NetError as e:
+        if policy is None or _shown(url) == where: raise
+        names = {_shown(url): "an address", url.host: "the host", url.raw_host.decode("ascii", "replace"): "the host"}
+        said = re.sub("|".join(re.escape(name) for name in names if name), lambda found: names[found[0]], str(e))
+        raise type(e)(f"{where} redirects: {said}") from e
 
 # %% ../../nbs/core/net.ipynb #3a6c07d7
 def fetch(
@@ -414,12 +442,14 @@ def fetch(
     with _in_words(where, timeout):
         request = _prepare(method, parsed, params, headers, json=json, files=files, **body)
         for _ in range(6):
-            following, reply = _exchanged(request, auth, policy, left, transport, max_bytes)
+            with _quoting_nobody(where, request.url, policy):
+                _parse(request.url, ("http", "https"))
+                following, reply = _exchanged(request, auth, policy, left, transport, max_bytes)
             if reply: return reply
             if same_host and following.url.host != request.url.host:
                 raise BlockedError(f"{where} redirects to another host, {following.url.host}, which this service may not.")
             if _origin(following.url) != _origin(request.url): auth = None
-            request = following; _parse(request.url, ("http", "https"))
+            request = following
     raise NetError(f"{where} redirects more than 5 times.")
 
 # %% ../../nbs/core/net.ipynb #cbdca1e5

@@ -125,13 +125,19 @@ def _read_bytes(location):
     "What is at a URL or path."
     if location[:8].lower().startswith(("http://", "https://")):
         reply = fetch(location, timeout=30)
-        if reply.status >= 400: raise SpecError(f"{location} answered {reply.status}. Check the address of the OpenAPI document.")
+        if reply.status >= 400: raise SpecError(f"{_place(location)} answered {reply.status}. Check the address of the OpenAPI document.")
         return reply.content
     try:
         with open(confine(location) if current_policy() else os.path.expanduser(location), "rb") as file: return file.read()
     except OSError as e:
         if isinstance(e, PolicyError): raise
         raise SpecError(f"{location} cannot be read: {e}. Give a path or an address that starts with http.") from e
+
+def _place(location):
+    "`location` without the keys that an address may hold."
+    if "://" not in location: return location
+    parts = urlsplit(location)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 def _kept(path):
     "The document that was kept in the file `path`, `None` if there is none that can be used."
@@ -148,7 +154,7 @@ def load_oas(
     path, model = confine_write(destination) if destination else None, current_policy() is not None
     if path and model and path.suffix not in (".json", ".yaml", ".yml"): raise PolicyError(f"{destination!r}: name a .json file.")
     if path and not overwrite and (found := _kept(path)): return found
-    oas = _parse_document(_read_bytes(str(oas_url)), str(oas_url))
+    oas = _parse_document(_read_bytes(str(oas_url)), _place(str(oas_url)))
     if path:
         if not model: path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(oas, indent=1, ensure_ascii=False), encoding="utf-8", errors="replace")
@@ -451,10 +457,14 @@ def _brief(text, limit=1000):
 def _writing(parameter):
     "How a parameter is written into the request, `None` if in the usual way."
     usual = "form" if parameter["in"] in ("query", "cookie") else "simple"
-    if "content" in parameter: return ["json", False]
+    if "content" in parameter: return ["json", False] if _is_json_kind(next(iter(_dict(parameter, "content")), "")) else None
     style = parameter["style"] if isinstance(parameter.get("style"), str) else usual
     explode = parameter["explode"] if isinstance(parameter.get("explode"), bool) else style == "form"
     return None if (style, explode) == (usual, usual == "form") else [style, explode]
+
+def _is_json_kind(media_type): return _kind(media_type).endswith("json") or "*" in media_type
+
+def _kind(media_type): return media_type.split(";")[0].strip().lower()
 
 def _holder(parameter):
     "What has the schema of a parameter: itself, or its content."
@@ -462,6 +472,7 @@ def _holder(parameter):
 
 # %% ../../nbs/core/oas_to_schema.ipynb #7ffed3a1
 _PLACEHOLDER = re.compile(r"{([^{}]+)}")
+_COOKIE = "cookie "  # begins the name of a cookie where a header has the same: no cookie's own name holds a space
 
 class _Groups(dict):
     "The parameters of an operation in groups, with how to write the unusual ones, what they refer to, and which are cookies."
@@ -481,17 +492,17 @@ def _groups(reader, declared, path):
         if place == "path" and name not in templated: continue
         try: schema = _described(reader, _holder(parameter) if "content" in parameter else parameter, parameter, found.refs)
         except SpecError as e: raise e.under(*spot)
+        if place == "cookie":
+            if ("header", name) in declared: name = f"{_COOKIE}{name}"
+            found.cookies.append(name)
         found.add("header" if place == "cookie" else place, name, schema, place == "path" or parameter.get("required") is True)
-        if place == "cookie": found.cookies.append(name)
-        if ("style" in parameter or "explode" in parameter or "content" in parameter) and (how := _writing(parameter)): found.encoding[f"{place}.{name}"] = how
+        if ("style" in parameter or "explode" in parameter or "content" in parameter) and (how := _writing(parameter)): found.encoding[f"{place}.{parameter['name']}"] = how
     for name in templated:  # in the path, and declared nowhere
         if ("path", name) not in declared: found.add("path", name, {"type": "string"}, True)
     return found
 
 # %% ../../nbs/core/oas_to_schema.ipynb #3ef9681f
 _FORM, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
-
-def _kind(media_type): return media_type.split(";")[0].strip().lower()
 
 def _rank(media_type):
     kind, order = _kind(media_type), ("application/json", _FORM, _MULTIPART, "text/plain")
@@ -508,10 +519,19 @@ def _add_body(reader, operation, groups):
         media = reader.deref(content[media_type] or {})
         groups["body"] = _described(reader, media, body, groups.refs)
         for name, how in _dict(media, "encoding").items() if "encoding" in media else ():
-            if isinstance(how, dict) and _is_text(how.get("style")): groups.encoding[f"body.{name}"] = [how["style"], how.get("explode", how["style"] == "form") is True]
+            if isinstance(how, dict) and (writing := _field_writing(how, media_type)): groups.encoding[f"body.{name}"] = writing
     except SpecError as e: raise e.under("content", media_type)
     if body.get("required") is True: groups.required.append("body")
     return media_type
+
+def _field_writing(how, media_type):
+    "How a field of a form or a part of a multipart body is written, `None` if in the usual way."
+    kind = how.get("contentType")
+    if _kind(media_type) != _FORM: return [kind] if _is_text(kind) and re.fullmatch(r"[\w.+-]+/[\w.+-]+(; ?[\w=-]+)*", kind) else None
+    if _is_text(kind) and _is_json_kind(kind): return ["json", False]
+    style = how["style"] if _is_text(how.get("style")) else "form"
+    explode = how["explode"] if isinstance(how.get("explode"), bool) else style == "form"
+    return [style, explode] if (style, explode) != ("form", True) else None
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1b627524
 def _file_fields(schema, defs, media_type):
@@ -542,10 +562,13 @@ def _is_binary(field): return field.get("format") == "binary" or "contentMediaTy
 # %% ../../nbs/core/oas_to_schema.ipynb #214566d2
 _ODD_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 
-def _unique_name(wanted, taken):
-    "A name like `wanted` that a model may use and that is not `taken` yet."
-    if not (wanted.isidentifier() and wanted.isascii()): wanted = _ODD_IN_NAMES.sub("_", wanted)
-    name = plain = wanted.strip("_")[:64] or "operation"
+def _usable(text):
+    "What a model may say of `text`."
+    return (text if text.isidentifier() and text.isascii() else _ODD_IN_NAMES.sub("_", text)).strip("_")[:64]
+
+def _unique_name(wanted, taken, otherwise="operation"):
+    "A name like `wanted`, or `otherwise` where nothing of it can be said, that is not `taken` yet."
+    name = plain = _usable(wanted) or _usable(otherwise)
     n = taken.get(plain, 1)
     while name in taken: n += 1; name = f"{plain[:63 - len(str(n))]}_{n}"
     taken[plain] = taken[name] = n
@@ -572,8 +595,10 @@ def _base(base_url, oas):
     if not base: return server if server.startswith("http") else ""
     if not base[:8].lower().startswith(("http://", "https://")): raise SpecError(f"{base_url!r} is not an address that starts with http.")
     there, here = _split(server), _split(base)
+    if "@" in here.netloc: raise SpecError("an address with a login would be kept with the tools. Leave it out, and name the login with use_credentials or LLMCAM_API_KEYS.")
+    if here.query or here.fragment: raise SpecError(f"{base_url!r} has a {'?' if here.query else '#'}, which the paths of the document cannot follow. Leave out what begins there.")
     path = there.path.rstrip("/")
-    if (not there.netloc or there[:2] == here[:2]) and path and not here.path: return base + "/" + path.lstrip("/")
+    if (not there.netloc or there[:2] == here[:2]) and path and not here.path: return base + "/" + path.lstrip("./")
     return base
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1f56c3d7
@@ -653,7 +678,7 @@ def tool(self: _Service, path, method, operation, item, declared):
     parameters = {"type": "object", "properties": properties, "required": groups.required}
     name = operation.get("operationId")
     return Tool({"type": "function", "function": {
-        "name": _unique_name(name if isinstance(name, str) else f"{method}{path}", self.taken), "description": _told(operation, method, path), "parameters": parameters,
+        "name": _unique_name(name if isinstance(name, str) else "", self.taken, f"{method}{path}"), "description": _told(operation, method, path), "parameters": parameters,
         "metadata": self._metadata(path, method, operation, item, groups, media_type, parameters), "fixup": self.fixup}}), groups, media_type
 
 # %% ../../nbs/core/oas_to_schema.ipynb #a7e82935
@@ -678,6 +703,9 @@ def _level_of(method): return "network" if method.lower() in _LOOKING else "writ
 def _address(self: _Service, operation, item):
     "Where one operation is, when only the document can say."
     own = _server(operation) or _server(item)
+    if own and self.base and not own.startswith("http"):
+        try: own = urljoin(f"{self.base}/", own).rstrip("/")
+        except ValueError as e: raise SpecError(f"{own[:200]!r} is not an address: {e}") from e
     if not (found := own if own.startswith("http") else self.base):
         raise SpecError("nothing in the document says where the service is. Pass base_url, such as https://api.example.org.")
     return found
@@ -866,12 +894,15 @@ def _open_file(name):
     if not path.is_file(): raise SpecError(f"{name!r} is not a file.")
     return path.name, path.read_bytes()
 
-def _multipart(body, files):
-    "The parts of a multipart body: one for each item of a list."
+def _multipart(body, files, encoding):
+    "The parts of a multipart body: one for each item of a list, unless its encoding makes JSON of the whole."
     for name, value in body.items():
-        for item in value if isinstance(value, list) else () if value is None else (value,):
-            if name in files: yield name, _open_file(item)
-            else: yield name, (None, _scalar(item), "application/json") if isinstance(item, (dict, list)) else (None, _scalar(item))
+        kind = encoding.get(f"body.{name}", [""])[0]
+        whole = kind and _is_json_kind(kind) and name not in files
+        for item in value if isinstance(value, list) and not whole else () if value is None else (value,):
+            told = [kind] if kind else ["application/json"] if isinstance(item, (dict, list)) else []
+            if name in files: yield name, (*_open_file(item), *told)
+            else: yield name, (None, json.dumps(item) if whole else _scalar(item), *told)
 
 def _body_parts(body, body_type, encoding, files, method):
     "How `fetch` is to send the body."
@@ -882,7 +913,7 @@ def _body_parts(body, body_type, encoding, files, method):
         return {"data": raw, "headers": {"Content-Type": guess_type(name)[0] or "application/octet-stream" if "*" in kind else kind}}
     if "*" in kind or kind == "application/json": return {"json": body}
     if kind.startswith("multipart/"):
-        sent = list(_multipart(body, files))
+        sent = list(_multipart(body, files, encoding))
         return {"files": sent} if sent else {}
     if kind == _FORM: raw = _query_string(body, encoding, "body").encode()
     else: raw = (json.dumps(body) if kind.endswith("+json") else _scalar(body)).encode()
@@ -957,8 +988,11 @@ def _header_value(value, style="simple", explode=False):
 def _headers(header, cookies, known, encoding={}):
     "Headers of the request: parameters, cookies among them, and credentials."
     plain = {name: _header_value(value, *encoding.get(f"header.{name}", ())) for name, value in header.items() if name not in cookies}
-    jar = {**{name: value for name, value in header.items() if name in cookies}, **known["cookie"]}
-    return {**plain, **known["header"], **({"Cookie": "; ".join(f"{name}={_escape(value)}" for name, value in jar.items())} if jar else {})}
+    given = [pair for name in cookies if name in header for pair in _cookie_pairs(name.removeprefix(_COOKIE), header[name], encoding)]
+    jar = [*given, *((name, _escape(value)) for name, value in known["cookie"].items())]
+    return {**plain, **known["header"], **({"Cookie": "; ".join(f"{name}={value}" for name, value in jar)} if jar else {})}
+
+def _cookie_pairs(name, value, encoding): return _query_pairs(name, value, *encoding.get(f"cookie.{name}", ()))
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1be13acc
 def _check_level(method, level):

@@ -52,6 +52,8 @@ def _thing(match) -> _Thing:
     if inside: kind = inside.lastgroup if inside.lastgroup in ("url", "uri", "path", "id", "dotted") else "quote"
     elif re.search(rf"\.{_FILE}$", text[1:-1]) and " -" not in text: kind = "path"
     elif text[-2] == "/" or re.fullmatch(r"[\w.\-]+(?:/[\w.\-*]+)+", text[1:-1]): kind = "path"
+    elif re.match(r"(?:~|\.{1,2})?/\w|[A-Za-z]:\\", text[1:-1]) and " -" not in text and "/bin/" not in text: kind = "path"
+    elif re.match(r"file:\S", text[1:-1]): kind = "uri"
     return _Thing(kind, text[1:-1], text)
 
 def _things(text: str) -> list: return [_thing(m) for m in _THING.finditer(text)]
@@ -969,7 +971,7 @@ def _place_of(picture: str, talk: _Talk) -> str:
     "What a picture shows: the camera that it was captured from in this turn, else its file name."
     for m in talk.turn:
         if "capture" in _words(m.name) and picture in _pictures_in(m.result) and m.args: return str(next(iter(m.args.values())))
-    return PurePath(picture).name
+    return picture if "*" in picture else PurePath(picture).name
 
 def _in(place: str) -> str: return f" {'in' if _IS_PICTURE.search(place) and ':' not in place else 'on'} {place}"
 

@@ -64,7 +64,9 @@ class ToolPolicy:
                 if given not in known: raise ValueError(f"{name} must be one of {known}, not {given!r}")
 
     @property
-    def allow_exec(self) -> bool: return "exec" in self.allow
+    def allow_exec(self) -> bool:
+        "May a model's tools run programs unasked?"
+        return "exec" in self.allow
 
 _CHOICES = {"files": ("data", "named", "any"), "shell": ("off", "bwrap", "host"), "undeclared": ("exec", "trusted"), "allow": LEVELS, "ask": LEVELS}
 

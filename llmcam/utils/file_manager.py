@@ -39,6 +39,7 @@ def safe_name(
 def _candidates(path):
     yield path
     for n in range(2, 100_000): yield path.with_name(f"{path.stem}-{n}{path.suffix}")
+    raise FileExistsError(f"{path.name} and 100,000 like it are taken in {path.parent}. Remove some, or choose another name.")
 
 def unique_path(
     path: str | Path,  # Where one would like to write

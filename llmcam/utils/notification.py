@@ -8,7 +8,7 @@ __all__ = ['Notification', 'Outbox', 'Webhook', 'Apprise', 'StreamStopped', 'cur
            'notification_stream_core', 'process_notification_schema']
 
 # %% ../../nbs/utils/notification.ipynb #620c7baf
-import asyncio, base64, hashlib, hmac, inspect, json
+import asyncio, base64, hashlib, hmac, inspect, json, logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, ContextVar, copy_context
@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from ..core.fc import Allowance, Budget, Usage, complete, fn_exec, form_msg
 from ..core.fn_to_schema import Tool, function_schema
 from ..core.net import NetError, fetch
-from ..core.policy import current_policy, get_policy, tool_level
+from ..core.policy import ToolPolicy, current_policy, get_policy, tool_level
 from .scheduler import Pause, Scheduler, default_scheduler
 
 # %% ../../nbs/utils/notification.ipynb #500ae943
@@ -277,6 +277,8 @@ class Apprise(_Courier):
         super().__init__(**kwargs)
         try: import apprise
         except ImportError as e: raise ImportError("Apprise is not installed: pip install 'apprise>=1.9,<2'") from e
+        for name in ("apprise", "urllib3.connectionpool"):  # below that level they tell addresses, with their passwords
+            logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger(name).level))
         self.title, self._service = title, apprise.Apprise()
         for i, url in enumerate(urls, 1):
             if not self._service.add(url): raise ValueError(f"Address {i} is none that Apprise can use: {str(url).partition(':')[0]}:...")
@@ -321,6 +323,26 @@ def _while_running(send):
     return guarded
 
 # %% ../../nbs/utils/notification.ipynb #29395dac
+def _bounds(policy):
+    "What a conversation changes in the policy of its calls."
+    return {"hosts": policy.hosts, "named": policy.named, "undeclared": policy.undeclared}
+
+def _bounded(policy, bounds):
+    "`policy`, and no more hosts or functions than these `bounds` let through."
+    limits = [hosts for hosts in (policy.hosts, bounds["hosts"]) if hosts is not None]
+    hosts = [host for host in limits[0] if host in limits[-1]] if limits else None
+    undeclared = "exec" if "exec" in (policy.undeclared, bounds["undeclared"]) else "trusted"
+    return replace(policy, hosts=hosts, named=dict.fromkeys((*policy.named, *bounds["named"])), undeclared=undeclared)
+
+class _Started(ToolPolicy):
+    "The policy of a stream that a model's call starts."
+    def during(self, words, tainted=False):
+        "Hosts count as named by the messages, files do not."
+        return replace(ToolPolicy.during(replace(self, files="data"), words, tainted), files=self.files)
+
+def _of_stream(policy, bounds): return (_Started(**vars(_bounded(policy, bounds))) if bounds else policy).unattended()
+
+# %% ../../nbs/utils/notification.ipynb #eeecddab
 class StreamThread:
     "A conversation that runs again every `interval` seconds in the background, until it is stopped, stops itself, or has spent its budget."
     def __init__(self,
@@ -344,7 +366,7 @@ class StreamThread:
         self.thread_id, self.tools, self.messages = thread_id, [_guarded(tool) for tool in tools], list(messages)
         self.interval, self.client, self.model, self.per_look = _pause(interval), client, model, per_look
         self.max_ticks, self.max_notifications, self.max_seconds = max_ticks, max_notifications, max_seconds
-        self.policy, self.scheduler, self.on_change = (policy or current_policy() or get_policy()).unattended(), scheduler, on_change
+        self.policy, self.scheduler, self.on_change = _of_stream(policy or current_policy() or get_policy(), current_policy() and _bounds(current_policy())), scheduler, on_change
         self.ticks = self.failures = self.sent = self.own = 0
         self.allowance = Allowance(total=max_tokens)
         self.seconds, self.ended, self.last_error, self.said = 0.0, None, None, deque(maxlen=memory)
@@ -521,7 +543,8 @@ def record(self: StreamThread) -> dict:
     "What must be kept so that the stream can go on after a restart."
     ran = self._clock().monotonic() - self._begun if self._begun else 0.0
     return {"id": self.thread_id, "kind": "stream", "messages": self.messages, "interval": self.interval, "seconds": self.seconds + ran,
-            "said": [[when.isoformat(), text] for when, text in self.said], "tokens": self.tokens, **{name: getattr(self, name) for name in _COUNTS}}
+            "said": [[when.isoformat(), text] for when, text in self.said], "tokens": self.tokens, **{name: getattr(self, name) for name in _COUNTS},
+            "bounds": _bounds(self.policy) if isinstance(self.policy, _Started) else None}
 
 @patch
 def restore(self: StreamThread,
@@ -531,6 +554,7 @@ def restore(self: StreamThread,
     for name in _COUNTS: setattr(self, name, record.get(name, getattr(self, name)))
     self.seconds, self.allowance.used = record.get("seconds", 0.0), Usage(prompt=record.get("tokens", 0))
     self.said.extend((datetime.fromisoformat(when), text) for when, text in record.get("said", ()))
+    self.policy = _of_stream(self.policy, record.get("bounds"))
     if self.ended: self._stopping.set()
     return self
 

@@ -35,11 +35,15 @@ def _service(tool): return _metadata(tool).get("service")
 def _is_fixed(tool): return _service(tool) in _MANAGERS or "session_id" in _metadata(tool) and "catalogue" not in _metadata(tool)
 
 # %% ../../nbs/utils/store.ipynb #6d92a2f7
+def _is_built_in(tools, service):
+    "Is `service` the name of built-in tools, and a model behind this call that may not change them?"
+    policy = current_policy()
+    if policy is None or policy.allow_exec: return False
+    return service.startswith("llmcam.") or any(_service(tool) == service == _metadata(tool).get("module") for tool in tools)
+
 def _check_service(tools, service):
     "Refuse a model that wants to replace or remove built-in tools."
-    policy = current_policy()
-    if policy is None or policy.allow_exec: return
-    if service.startswith("llmcam.") or any(_service(tool) == service == _metadata(tool).get("module") for tool in tools):
+    if _is_built_in(tools, service):
         raise PolicyError(f"{service!r} is the name of built-in tools, which stay as they are. Choose another service name.")
 
 # %% ../../nbs/utils/store.ipynb #774d53d1
@@ -206,7 +210,7 @@ def remove_tools(
     with _changing:
         gone = [_name(tool) for tool in tools if _service(tool) == service_name and not _is_fixed(tool)]
         tools[:] = [tool for tool in tools if _service(tool) != service_name or _is_fixed(tool)]
-        services = sorted({_service(tool) for tool in tools if not _is_fixed(tool)} - {None})
+        services = sorted(s for s in {_service(tool) for tool in tools if not _is_fixed(tool)} - {None} if not _is_built_in(tools, s))
     if gone: return f"Removed {len(gone)} tool{'s' * (len(gone) != 1)} of the service {service_name!r}: {', '.join(gone)}"
     return f"Nothing to remove for {service_name!r}. The services that can be removed are: {', '.join(services) or 'none'}"
 

@@ -58,13 +58,19 @@ class Frame:
     encoded: bytes | None = field(default=None, repr=False)  # The JPEG or PNG it was decoded from
 
     @property
-    def age(self) -> float: return (_utc_now() - self.time).total_seconds()
+    def age(self) -> float:
+        "Seconds since it was taken."
+        return (_utc_now() - self.time).total_seconds()
 
     @property
-    def shape(self) -> tuple: return self.image.shape
+    def shape(self) -> tuple:
+        "Height, width and 3."
+        return self.image.shape
 
     @property
-    def key(self) -> tuple: return self.source, self.seq, self.time  # The same key, the same picture
+    def key(self) -> tuple:
+        "Source, number and time: the same key, the same picture."
+        return self.source, self.seq, self.time
 
     def __repr__(self):
         h, w = self.shape[:2]
@@ -170,16 +176,16 @@ def _opened(content):
 
 # %% ../../nbs/vision/camera.ipynb #5d974f7a
 def _not_an_image(content):
-    "What to say about a text that came in place of a picture."
+    "What to say about a text that came in place of a picture; to a model, nothing in the words of the page."
     text = content[:4000].decode(errors="replace")
     title = re.search(r"<title[^>]*>\s*(.*?)\s*</title", text, re.I | re.S)
     what = "a web page" if re.search(r"<(!doctype\s+html|html|head|body)", text, re.I) else "text"
-    return f"answered with {what} instead of an image" + (f": {title[1][:80]!r}" if title else "")
+    return f"answered with {what} instead of an image" + (f": {title[1][:80]!r}" if title and current_policy() is None else "")
 
 # %% ../../nbs/vision/camera.ipynb #859faa03
 def _is_cut_off(content):
-    "Does a JPEG end before its picture does? Its last scan must be followed by an end marker."
-    return content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    "Does a JPEG end before its picture does? No scan may begin behind the last end marker."
+    return content[:2] == b"\xff\xd8" and content.find(b"\xff\xda", max(content.rfind(b"\xff\xd9"), 0)) >= 0
 
 # %% ../../nbs/vision/camera.ipynb #943ccefe
 def decode_image(
@@ -330,7 +336,7 @@ def _pictures(path):
 def _order(path):
     "What pictures are sorted by: their names, with numbers as numbers, and the suffix last."
     parts = re.split(r"(\d+)", str(path.with_suffix("")))
-    return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), path.name
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(parts)), str(path)
 
 _FIRST = (), ""
 
@@ -414,6 +420,9 @@ class _StreamCamera:
     def opening(self): return self.reader.opening
 
     @property
+    def is_stuck(self): return not (self.reader.opening or self.reader.box.frame or self.reader.box.error)  # it has had its time to open
+
+    @property
     def old_after(self): return max(self.reader.timeout, 2 * self.reader.box.gap)
 
     def read(self, max_age=None):
@@ -468,7 +477,7 @@ def _behind(func, *args):
     found, context = Future(), copy_context()
     def work():
         try: found.set_result(context.run(func, *args))
-        except Exception as e: found.set_exception(e)
+        except BaseException as e: found.set_exception(e)  # whoever waits must hear of it
     Thread(target=work, daemon=True, name="llmcam-resolve").start()
     return found
 
@@ -531,14 +540,15 @@ def _open(self: Camera, deadline):
     "The source, opened. Where its address has to be looked up, that may take longer than one frame: it goes on behind, for the next call."
     cls = _kind_class(self.kind)
     if not getattr(cls, "resolves", False): return cls(self.uri, self.timeout)
-    if not self._opening: self._opening = _behind(cls, self.uri, self.timeout)
-    if not wait([self._opening], max(deadline - time.monotonic(), 0)).done:
+    opening = self._opening = self._opening or _behind(cls, self.uri, self.timeout)  # `close` may take it away meanwhile
+    if not wait([opening], max(deadline - time.monotonic(), 0)).done:
         raise ResolvingError(f"{self.source} is still being looked up after {time.monotonic() - self.asked:.3g} s. Ask again: that goes on.")
-    opening, self._opening = self._opening, None
+    self._opening = None
     return opening.result()
 
 @patch
 def _read(self: Camera, max_age, deadline):
+    if getattr(self._reader, "is_stuck", False): self._drop()
     if self._reader is None: self._reader = self._open(deadline)
     with _open_lock: _open_cameras.add(self)
     stream = isinstance(self._reader, _StreamCamera)
@@ -593,7 +603,8 @@ def _judge(self: Camera):
     self._to("stale", f"its newest picture is {shown} old")
 
 @patch(as_prop=True)
-def fps(self: Camera) -> float:  # Pictures a second that the source sends; 0 while that is not known
+def fps(self: Camera) -> float:
+    "Pictures a second that the source sends; 0 while that is not known."
     if len(self._seen) < 2: return 0.0
     (start, first), (end, last) = self._seen[0], self._seen[-1]
     return round(max(last - first, 0) / (end - start), 1) if end > start else 0.0
@@ -634,11 +645,12 @@ def frame(self: Camera,
     timeout: float | None = None,  # Seconds that it may take, if not those of the camera
 ) -> Frame:
     "One frame, as fresh as the source has it; `CameraError` within the deadline if there is none."
-    self.asked, known, seconds = time.monotonic(), self._failure, timeout or self.timeout
+    self.asked = asked = time.monotonic()  # `self.asked` is of who asked last
+    known, seconds = self._failure, timeout or self.timeout
     if not self._lock.acquire(timeout=seconds): raise DeadlineError(f"{self.source} is busy with another reader")
     try:
         if self._failure is not known and self._failure: raise self._failure[0](self._failure[1])
-        if not (self.state == "online" and self._is_younger(max_age)): self._attempt(max_age, self.asked + seconds)
+        if not (self.state == "online" and self._is_younger(max_age)): self._attempt(max_age, asked + seconds)
         found = self.latest
     finally: self._lock.release()
     return replace(found, image=found.image.copy())

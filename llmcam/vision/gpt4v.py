@@ -409,13 +409,19 @@ class Opinions:
     model: str           # Who that was
 
     @property
-    def counts(self) -> dict: return {name: (self.found.counts.get(name, 0) if name in self.found.classes else None, n) for name, n in self.said.items()}
+    def counts(self) -> dict:
+        "Both numbers of each class, the detector's first."
+        return {name: (self.found.counts.get(name, 0) if name in self.found.classes else None, n) for name, n in self.said.items()}
 
     @property
-    def disagreements(self) -> dict: return {name: both for name, both in self.counts.items() if both[0] != both[1]}
+    def disagreements(self) -> dict:
+        "Those of `counts` that differ."
+        return {name: both for name, both in self.counts.items() if both[0] != both[1]}
 
     @property
-    def agree(self) -> bool: return not self.disagreements and None not in self.said.values()
+    def agree(self) -> bool:
+        "Is every number there, and the same?"
+        return not self.disagreements and None not in self.said.values()
 
     def __repr__(self):
         differ = ", ".join(f"{name} {a} or {b}" for name, (a, b) in self.disagreements.items())
@@ -423,6 +429,7 @@ class Opinions:
         return f"Opinions({'; '.join(filter(None, [differ and f'disagree: {differ}', same and f'agree: {same}']))})"
 
     def to_json(self) -> str:
+        "Both counts of each class for a model to read."
         return json.dumps({"agree": self.agree, **{name: {"detector": a, "model": b} for name, (a, b) in self.counts.items()}})
 
 # %% ../../nbs/vision/gpt4v.ipynb #36e74355

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import select
 import signal
 import socket
 import ssl
@@ -295,6 +296,7 @@ def _bound_memory(most=4 * 2**30):
     with suppress(ImportError, OSError, ValueError):
         import resource
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 * MAX_PIXELS, 4 * MAX_PIXELS))
 
 # %% ../../nbs/vision/stream.ipynb #aad854e9
 def _stream(job, out):
@@ -313,7 +315,7 @@ def _worker():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; without it the input ends
         job = json.loads(sys.stdin.buffer.readline())
         _bound_memory()
-        try: _skim(job, out) if "every" in job else _stream(job, out) if "target" in job else _decode_all(out)
+        try: _skim(job, out) if "every" in job else _stream(job, out) if "target" in job else _decode_all(out, job["shared"])
         except BrokenPipeError: pass
         except CameraError as e: _send_error(out, e)
     os._exit(0)
@@ -372,10 +374,16 @@ def _public(text):
 _REASON = re.compile(r"refused|resolve|timed out|timeout|unreachable|error|invalid|denied|unauthori|forbidden|not found|no such|failed", re.I)
 
 def _reason(log):
-    "The last line of FFmpeg's log that says why, without its prefix and without passwords."
+    "The last line of FFmpeg's log that says why, without its prefix, passwords and a server's own words."
     lines = [re.sub(r"^(\[[^\]]*\]\s*)+", "", line) for line in list(log)]
     found = [line for line in lines if _REASON.search(line) and not line.startswith("global ")]
-    return _public(found[-1])[:200] if found else ""
+    return _public(re.sub(r"(failed: |HTTP error )(\d{3})\b.*", r"\1\2", found[-1]))[:200] if found else ""
+
+def _locked(log):
+    "Why an encrypted stream shows nothing, by FFmpeg's log; an empty text if that is not it."
+    lines = list(log)
+    if any("Unable to open key file" in line for line in lines): return "is encrypted, and its key cannot be had"
+    return "is encrypted, and its key does not fit" if sum("'crypto+" in line for line in lines) > 1 else ""
 
 # %% ../../nbs/vision/stream.ipynb #210555fd
 NETWORK = {"rtsp_transport": "tcp", "live_start_index": "-1", "fpsprobesize": "0",
@@ -399,21 +407,22 @@ def _environment(proxy=None):
     return {**kept, "OPENCV_LOG_LEVEL": "OFF", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a child has one job, and memory that is counted
 
 # %% ../../nbs/vision/stream.ipynb #0c9e1dee
-def _spawn(job, proxy=None):
-    "A child process at work on `job`."
+def _spawn(job, proxy=None, keep=()):
+    "A child process at work on `job`, which finds the files `keep` open."
     code = f"import sys; sys.path[:] = {sys.path!r}; from llmcam.vision.stream import _worker; _worker()"
     child = subprocess.Popen([sys.executable, "-c", code], env=_environment(proxy), stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=keep)
     child.stdin.write(json.dumps(job).encode() + b"\n")
     child.stdin.flush()
     return child
 
 # %% ../../nbs/vision/stream.ipynb #1ab4d774
-def _stop(child, proxy=None):
+def _stop(child, *others):
+    "End a child, and close what was for it alone."
     child.kill()
-    child.wait()
-    with suppress(OSError): child.stdin.close()
-    if proxy: proxy.close()
+    with suppress(subprocess.TimeoutExpired): child.wait(0.1)  # it is dead; on a busy machine it may take a second to be buried
+    for other in (child.stdin, *others):
+        with suppress(OSError): other and other.close()
 
 # %% ../../nbs/vision/stream.ipynb #e8fdd1c2
 def _dial(url, policy, seconds=5.0):
@@ -566,6 +575,7 @@ def read(self: StreamReader,
     patience = 0.2 * timeout if old and watched and max_age is None else timeout
     with box.changed: box.changed.wait_for(lambda: box.error or box.frame is not old, patience)
     if box.frame is not old and not box.error: return box.frame
+    if self.opening and (why := _locked(box.log)): raise self._failed(why, AnswerError)
     if self.opening: raise DeadlineError(f"{self.name} sent no frame for {timeout:.3g} s; it is still being opened")
     raise self._failed(box.error or f"sent no frame for {max(timeout, now - old[1] if old else 0):.3g} s", box.kind if box.error else DeadlineError)
 
@@ -650,35 +660,67 @@ def _decoded_by_pillow(content):
         return np.array(picture.convert("RGB"), np.uint8)
     except Exception as e: raise DamagedPictureError(f"is a damaged image: {e}") from e
 
-def _decode_all(out):
-    "In the child: decode picture after picture until there are no more."
-    with TemporaryFile() as log:
+def _decode_all(out, shared):
+    "In the child: decode picture after picture in the file `shared` until there are no more."
+    with TemporaryFile() as log, open(shared, "r+b", buffering=0) as shared:
         os.dup2(log.fileno(), 2)
         while line := sys.stdin.buffer.readline():
-            content = sys.stdin.buffer.read(json.loads(line)["size"])
-            try: rgb = _decoded(content, log)
+            shared.seek(0)
+            try:
+                rgb = _decoded(shared.read(int(line)), log)
+                shared.seek(0)
+                shared.write(rgb)
             except CameraError as e: _send_error(out, e)
-            else: _send(out, {"n": 0, "time": time.time(), "shape": rgb.shape}, memoryview(rgb).cast("B"))
+            else: _send(out, {"shape": rgb.shape})
     os._exit(0)
 
 # %% ../../nbs/vision/stream.ipynb #141dfb58
+_KEPT = 2**25  # bytes of shared memory that may stay with the decoder; those of a larger picture are given back
+
+def _shared():
+    "A file in memory, without a name; on disk where the system has no such thing."
+    return open(os.memfd_create("llmcam"), "r+b", buffering=0) if hasattr(os, "memfd_create") else TemporaryFile(buffering=0)
+
 class Decoder:
     "A child process that turns encoded pictures into arrays."
-    def __init__(self): self.lock, self.child, self.box, self.owner = Lock(), None, None, None
+    def __init__(self): self.lock, self.child, self.shared, self.owner, self.close = Lock(), None, None, None, lambda: None
 
     def _start(self):
-        self.child, self.box, self.owner = _spawn({}), _Mailbox(), os.getpid()
+        self.close()  # what is left of the one before
+        self.shared, self.owner = _shared(), os.getpid()
+        self.child = _spawn({"shared": self.shared.fileno()}, keep=(self.shared.fileno(),))
         self.child.stderr.close()
-        self.close = weakref.finalize(self, _stop, self.child)
-        Thread(target=_receive, args=(self.child.stdout, self.box), daemon=True).start()
+        self.close = weakref.finalize(self, _stop, self.child, self.child.stdout, self.shared)
 
-    def _ask(self, content):
-        self.box.put(frame=None, error=None)
-        with suppress(OSError):  # a child that is gone has left a word in the mailbox
-            for part in (json.dumps({"size": len(content)}).encode() + b"\n", content): self.child.stdin.write(part)
+    def _give(self, content):
+        self.shared.seek(0)
+        self.shared.write(content)
+        with suppress(OSError):  # of a child that is gone, `_answer` tells
+            self.child.stdin.write(b"%d\n" % len(content))
             self.child.stdin.flush()
 
 # %% ../../nbs/vision/stream.ipynb #39b5a8cf
+@patch
+def _answer(self: Decoder, end):
+    "The line that the child sends, as a dict; empty if it sends none before `end`."
+    pipe, poll, line = self.child.stdout.fileno(), select.poll(), b""
+    poll.register(pipe, select.POLLIN)
+    while not line.endswith(b"\n"):
+        if not poll.poll(1000 * max(0, end - time.monotonic())): return {}
+        if not (piece := os.read(pipe, 4096)): return {"error": "stopped: its reader ended", "kind": "EndedError", "ended": True}
+        line += piece
+    return json.loads(line)
+
+@patch
+def _picture(self: Decoder, shape):
+    "A copy of the pixels that the child has left."
+    import numpy as np
+    rgb = np.empty(shape, np.uint8)
+    self.shared.seek(0)
+    if self.shared.readinto(memoryview(rgb).cast("B")) < rgb.nbytes: raise EndedError("stopped: its reader left half a picture")
+    if rgb.nbytes > _KEPT: self.shared.truncate(0)
+    return rgb
+
 @patch
 def __call__(
     self: Decoder,
@@ -689,12 +731,14 @@ def __call__(
     if not self.lock.acquire(timeout=timeout): raise DeadlineError("could not be decoded: the decoder is busy")
     try:
         if self.owner != os.getpid() or self.child.poll() is not None: self._start()
-        self._ask(content)
-        with self.box.changed: self.box.changed.wait_for(lambda: self.box.frame or self.box.error, timeout)
-        frame, error, kind = self.box.frame, self.box.error, self.box.kind
-        if self.box.ended or not (frame or error): self.close()
+        self._give(content)
+        answer = self._answer(time.monotonic() + timeout)
+        if "shape" in answer: return self._picture(answer["shape"])
+        if "ended" in answer or not answer: self.close()
+    except BaseException:  # whoever is interrupted here leaves an answer behind that the next would take for his
+        self.close()
+        raise
     finally: self.lock.release()
-    if not frame: raise (kind(error) if error else DeadlineError(f"took longer than {timeout:g} s to decode"))
-    return frame[0]
+    raise globals()[answer["kind"]](answer["error"]) if answer else DeadlineError(f"took longer than {timeout:g} s to decode")
 
 decoder = Decoder()

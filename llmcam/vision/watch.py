@@ -28,12 +28,12 @@ from fastcore.basics import patch
 from ..core.fn_to_schema import bind_arguments, function_schema
 from ..core.policy import confine, current_policy, data_dir, gate, get_policy, tool_level
 from ..utils.file_manager import safe_name
-from ..utils.notification import Notification
+from ..utils.notification import Notification, _bounded, _bounds
 from ..utils.scheduler import Pause, Scheduler, default_scheduler
 from .camera import CameraError, Frame, _kind_name, _provenance, _stamped, open_camera
 from .stream import _public, recorded_frames
 from .gpt4v import ask_image
-from .yolo import Detections, DetectorError, LineCounter, Tracker, _chosen, detect, load_detector
+from .yolo import Detections, DetectorError, LineCounter, Tracker, _chosen, _named_zone, detect, load_detector
 
 # %% ../../nbs/vision/watch.ipynb #37894c4f
 Condition = Literal["appears", "disappears", "at least", "at most",
@@ -43,8 +43,8 @@ class RuleError(ValueError):
     "A watch cannot be made of this. The message says what would do."
 
 # %% ../../nbs/vision/watch.ipynb #60870d0b
-_ZONES = {"left half": (0, 0, .5, 1), "right half": (.5, 0, 1, 1), "upper half": (0, 0, 1, .5), "lower half": (0, .5, 1, 1),
-          "left third": (0, 0, 1 / 3, 1), "middle third": (1 / 3, 0, 2 / 3, 1), "right third": (2 / 3, 0, 1, 1), "centre": (.25, .25, .75, .75)}
+_SHARES = ("left half", "upper half", "lower right quarter", "centre")  # Some of what `vision.yolo` has words for
+_THIRDS = {f"{name} third": ((x / 3, 0), ((x + 1) / 3, 0), ((x + 1) / 3, 1), (x / 3, 1)) for x, name in enumerate(("left", "middle", "right"))}
 _LINES = {"vertical": ((.5, 0.), (.5, 1.)), "horizontal": ((0., .5), (1., .5))}
 
 def _points(given, least, known):
@@ -56,9 +56,9 @@ def _points(given, least, known):
     if len(flat) % 2 == 0 and len(points) >= least and all(0 <= n <= 1 for n in flat): return points
     raise RuleError(f"{str(given)[:80]!r} is none of {', '.join(known)}, nor {least} or more points x,y from 0 to 1, such as '0.1,0.5 0.9,0.5'.")
 
-def _box(x0, y0, x1, y1): return (x0, y0), (x1, y0), (x1, y1), (x0, y1)
-
-def _zone(given): return _points(given, 3, {name: _box(*box) for name, box in _ZONES.items()})
+def _zone(given):
+    known = {**{name: tuple(_named_zone(name)) for name in _SHARES}, **_THIRDS}
+    return isinstance(given, str) and tuple(_named_zone(given)) or _points(given, 3, known)
 def _line(given): return _points(given, 2, _LINES)[:2]
 
 # %% ../../nbs/vision/watch.ipynb #192edf29
@@ -300,7 +300,7 @@ def _shared_by(uri, policy):
     if policy is None: return uri, None
     try: kind = _kind_name(uri)
     except CameraError: kind = ""
-    return uri, policy if kind in _OWN_FILES else replace(policy, data=None)
+    return uri, policy if kind in _OWN_FILES else replace(policy, data=None, named=())
 
 # %% ../../nbs/vision/watch.ipynb #87f3df12
 class Observations:
@@ -388,6 +388,7 @@ class Watch:
         self._halted, self._speaking, self._turning, self._context = Event(), RLock(), Lock(), copy_context()
         self._job = self._last = self._feed = None
         self._waited = rule.every  # seconds between the last two looks
+        self._pictured, self._still = None, False  # when the last picture was taken; was it the same as the one to confirm?
 
     def _now(self) -> float: return self.scheduler.clock.now().timestamp()
     def _gated(self): return gate(self.policy) if self.policy else nullcontext()
@@ -506,7 +507,7 @@ def _take_turn(self: Watch, state, rule, now):
 def _next(self: Watch, now) -> float:
     "Seconds to the next look: what is left of `every`, or less if something waits for its confirmation."
     left = self.rule.every - self.state.ahead
-    soon = left >= 2 * _SOON and _is_open(self.rule, self.state, now)
+    soon = left >= 2 * _SOON and not self._still and _is_open(self.rule, self.state, now)
     self._waited, self.state.ahead = (_SOON, self.state.ahead + _SOON) if soon else (left, 0.0)
     return self._waited
 
@@ -530,6 +531,8 @@ def _look(self: Watch, state, rule, now):
         look = feed.look(self.scheduler.clock, 0.4 * self._waited)
         if self._halted.is_set(): return []
         if look.error: raise look.error.with_traceback(None)  # the same one for all who share the look
+        self._still, self._pictured = bool(state.ahead) and look.frame.time == self._pictured, look.frame.time
+        if self._still: return []  # the same picture again confirms nothing
         found = self.observations.find(feed, look, rule)
         notes, seen, self.count = self._back(now), self._seen(found), len(found)
         if not decide(rule, state, seen, now): return notes
@@ -664,7 +667,8 @@ def _save_zone(image, zone, path):
 @patch
 def record(self: Watch) -> dict:
     "What must be kept so that the watch can go on after a restart."
-    return {"id": self.id, "kind": "rule", "rule": asdict(self.rule), "state": asdict(self.state), "gated": self.policy is not None}
+    return {"id": self.id, "kind": "rule", "rule": asdict(self.rule), "state": asdict(self.state),
+            "gated": self.policy is not None, "bounds": self.policy and _bounds(self.policy)}
 
 @patch(cls_method=True)
 def from_record(
@@ -676,6 +680,7 @@ def from_record(
     "The watch that was written down."
     known = {f.name for f in fields(WatchState)}
     if record.get("gated", True): options["policy"] = options.get("policy") or current_policy() or get_policy()
+    if record.get("bounds"): options["policy"] = _bounded(options["policy"], record["bounds"])
     state = WatchState(**{name: value for name, value in record["state"].items() if name in known})
     return cls(Rule(**record["rule"]), notify, id=record["id"], state=state, **options)
 
@@ -717,10 +722,16 @@ def start(self: Watches,
     with self._lock:
         if len(self.running) >= self.limit:
             raise RuleError(f"{self.limit} watches are running, which is the limit. Stop one first: {', '.join(w.id for w in self.running)}.")
-        watch = self._add(Watch(rule, self.notify, on_change=self.on_change, **self.options))
+        watch = self._add(self._made(rule, on_change=self.on_change))
         watch.start()
     watch._changed()
     return watch
+
+@patch
+def _made(self: Watches, rule, **options):
+    "A watch that may do no more than the call that starts it: strangers' text may have asked for it."
+    policy, call = self.options.get("policy"), current_policy()
+    return Watch(rule, self.notify, **{**self.options, **options, "policy": _bounded(policy, _bounds(call)) if policy and call else policy})
 
 @patch
 def _add(self: Watches, watch):
@@ -915,7 +926,7 @@ def backtest(
 _NO_SCHEDULER = Scheduler(workers=0)
 
 # %% ../../nbs/vision/watch.ipynb #f9aaeaa3
-@tool_level("read")
+@tool_level("network")
 def start_watch(
     watches,      # Watches of the conversation
     camera: str,  # Camera URI, such as sample:harbour or https://example.org/camera.jpg
@@ -923,7 +934,7 @@ def start_watch(
     condition: Condition = "appears",  # When to notify. The number is for at least, at most, more than, fewer than and crosses
     number: Annotated[int, Ge(0), Le(10_000)] = 1,     # How many
     every: Annotated[float, Ge(0.2), Le(86400)] = None,  # Seconds between two looks; leave out for the usual 10
-    zone: str = None,    # Count only in this part of the picture: left half, right half, upper half, lower half, centre, or corners x,y from 0 to 1
+    zone: str = None,    # Count only in this part of the picture: a half, quarter or third such as left half or lower right quarter, centre, or corners x,y from 0 to 1
     line: str = None,    # For crosses: vertical, horizontal, or two points such as 0.1,0.5 0.9,0.5
     cooldown: Annotated[float, Ge(0), Le(604800)] = 60,  # Least seconds between two notifications
     confirm: Literal["1 of 1", "2 of 3", "3 of 5"] = "2 of 3",  # How many frames must agree; 1 of 1 for things that pass quickly
@@ -947,7 +958,7 @@ def preview(self: Watches,
     rule: Rule,  # What would be watched for
 ) -> int:        # How many objects are there now
     "Look once, without starting anything. Raises what a watch would only report."
-    watch = Watch(rule, self.notify, **self.options)
+    watch = self._made(rule)
     with watch._gated():
         feed = watch.observations.join(rule.camera, watch.policy)
         try:
@@ -996,7 +1007,7 @@ def stop_watch(
     for each in ids: watches.stop(each)
     return f"Stopped: {', '.join(ids) or 'nothing was running'}."
 
-@tool_level("read")
+@tool_level("read", untrusted=True)
 def backtest_watch(
     watches,             # Watches of the conversation
     id: str,             # Id of the watch

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import uuid
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
@@ -58,9 +58,13 @@ class Detections:
     def __len__(self): return len(self.names)
 
     @property
-    def counts(self) -> dict[str, int]: return {**dict.fromkeys(self.asked, 0), **dict(Counter(self.names).most_common())}
+    def counts(self) -> dict[str, int]:
+        "How many of each class, the most frequent first, after those that were asked for."
+        return {**dict.fromkeys(self.asked, 0), **dict(Counter(self.names).most_common())}
 
-    def to_json(self) -> str: return json.dumps(self.counts)
+    def to_json(self) -> str:
+        "The counts as a tool returns them."
+        return json.dumps(self.counts)
 
     def __repr__(self): return f"Detections({self.counts})"
 
@@ -394,10 +398,8 @@ def _start_export(weights, target):
 
 def _processors(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-def _has_spare(): return hasattr(os, "getloadavg") and os.getloadavg()[0] < _processors() + 1
-
 def _session(path, spin=False):
-    "The exported network, loaded by ONNX Runtime for all processors. Threads that `spin` wait busily: a fifth faster on an idle machine, half as fast on a busy one."
+    "The exported network, loaded by ONNX Runtime for all processors. Threads that `spin` wait busily: a fifth faster on an idle machine, much slower on a busy one."
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -507,18 +509,23 @@ def _found(distances, logits, fitted, shape, conf, facts):
 
 # %% ../../nbs/vision/yolo.ipynb #1bb88bbb
 _TRIALS, _PATIENCE, _DOUBT = 3, 20, 2e-5  # of 100 scores, none differed by more than 2e-6
+_CALM, _REST = 1.1, 2  # how much longer than the shortest a look takes on a machine that has nothing else to do; and see `choose`
 
 def _machine():
     "What a proof holds for: this kind and number of processors."
     import cv2
     return f"{_processors()} of {cv2.getCPUFeaturesLine()}"
 
+def _digest(path): return hashlib.sha256(path.read_bytes()).hexdigest()
+
 class _Twin:
     "The network of a weights file in ONNX Runtime, on trial beside torch."
     def __init__(self, weights):
         self.weights, self.path, self.sessions, self.child, self.facts = weights, None, {}, None, None
         self.trials, self.rest, self.trusted, self.off = [], 0, False, ""  # `off` says why it is not used
-        self.limit, self.recent = 0.0, []  # what torch took on trial, and what the last pictures took; seconds
+        self.limit, self.recent, self.patience = 0.0, [], _PATIENCE  # what torch took on trial, and what the last pictures took; seconds
+        self.spin, self.rested, self.wait = False, 0, _REST  # whether threads spin; looks since they did, and how many that must be
+        self.quiet = deque(maxlen=_PATIENCE)  # seconds a pixel of the last looks when they did not
 
     @property
     def proof(self): return self.path.with_suffix(".json")
@@ -528,9 +535,9 @@ class _Twin:
         try:
             self.path = _onnx_path(self.weights)
             proof = json.loads(self.proof.read_text())
-            if proof["machine"] != _machine(): return
+            if (proof["machine"], proof["network"]) != (_machine(), _digest(self.path)): return
             self.facts, self.limit = _Facts(**proof["facts"]), float(proof["limit"])
-            self._suited()
+            self._loaded()
             self.trusted = True
         except Exception: self.trusted = False  # there is none, or it is broken; then it is proved again
 
@@ -549,25 +556,41 @@ class _Twin:
         weakref.finalize(self, self.child.stdin.close)
 
     def _load(self):
-        try: self._suited()
+        try: self._loaded()
         except Exception:
             self.path.unlink(missing_ok=True)  # damaged; `prepare` has it made again, unless it was made just now
             if self.child: raise
 
 # %% ../../nbs/vision/yolo.ipynb #fd935cab
 @patch
-def _suited(self: _Twin):
-    "The session for a machine as busy as this one is now."
-    spin = _has_spare()
-    if spin not in self.sessions: self.sessions[spin] = _session(self.path, spin)
-    return self.sessions[spin]
+def _loaded(self: _Twin):
+    "The session whose threads spin or do not, as `spin` says."
+    if self.spin not in self.sessions: self.sessions[self.spin] = _session(self.path, self.spin)
+    return self.sessions[self.spin]
+
+@patch
+def run(self: _Twin, batch):
+    "What the network says to `batch`. Its threads spin as long as that takes no longer than the best of the last looks without."
+    session, begun = self._loaded(), perf_counter()
+    raw = session.run(None, {"pictures": batch})
+    self.choose((perf_counter() - begun) / batch.size)
+    return raw
+
+@patch
+def choose(self: _Twin, seconds):
+    "Spin or not at the next look? A failed attempt makes the next one wait twice as many looks."
+    if not self.spin: self.quiet.append(seconds)
+    calm = seconds < _CALM * min(self.quiet)
+    if self.spin: self.rested, self.wait = 0, _REST if calm else min(2 * self.wait, 32 * _REST)
+    else: self.rested += 1
+    self.spin = calm and (self.spin or self.rested > self.wait)
 
 @patch
 def find(self: _Twin, images, conf):
     "What the twin finds in RGB `images` of one shape, an array (n, 6) for each."
     import numpy as np
     batch = np.stack([_fitted(image, self.facts) for image in images])
-    raw = self._suited().run(None, {"pictures": batch})
+    raw = self.run(batch)
     return [_found(*each, batch.shape[2:], images[0].shape, max(0., conf - _DOUBT), self.facts) for each in zip(*raw)]
 
 def _tally(found): return Counter(found[:, 5].tolist())
@@ -588,9 +611,11 @@ def prove(self: _Twin, limit):
     "Trust it from now on, also in other programs."
     self.trusted, self.limit = True, limit
     part = self.proof.with_suffix(f".{uuid.uuid4().hex}.part")
-    with contextlib.suppress(OSError):
-        part.write_text(json.dumps({"machine": _machine(), "limit": limit, "facts": asdict(self.facts)}))
+    try:
+        part.write_text(json.dumps({"machine": _machine(), "network": _digest(self.path), "limit": limit, "facts": asdict(self.facts)}))
         part.replace(self.proof)
+    except OSError:  # a full disk, or one that is not for us to write to: the next program proves it again
+        with contextlib.suppress(OSError): part.unlink()
 
 @patch
 def fail(self: _Twin, why):
@@ -600,10 +625,10 @@ def fail(self: _Twin, why):
 
 @patch
 def note(self: _Twin, seconds):
-    "Remember how long a picture took. When most of the last took longer than torch on trial, both are tried again."
-    self.recent = [*self.recent, seconds][-_PATIENCE:]
-    if len(self.recent) < _PATIENCE or sorted(self.recent)[_PATIENCE // 2] <= self.limit: return
-    self.trusted, self.trials, self.recent = False, [], []
+    "Remember how long a picture took. When most of the last took longer than torch on trial, both are tried again; each time that needs twice as many, for a trial costs both."
+    self.recent = [*self.recent, seconds][-self.patience:]
+    if len(self.recent) < self.patience or sorted(self.recent)[self.patience // 2] <= self.limit: return
+    self.trusted, self.trials, self.recent, self.patience = False, [], [], min(2 * self.patience, 50 * _PATIENCE)
 
 # %% ../../nbs/vision/yolo.ipynb #1d9e6f3b
 class Detector:
@@ -629,7 +654,9 @@ class Detector:
         raise DetectorError(f"{self.path.name} finds no boxes; use weights for detection.")
 
     @property
-    def engine(self) -> str: return "onnxruntime" if self.twin.trusted else "torch"
+    def engine(self) -> str:
+        "Who looks now, `onnxruntime` or `torch`."
+        return "onnxruntime" if self.twin.trusted else "torch"
 
     def __repr__(self): return f"Detector({self.path.name}, {len(self.classes)} classes, {self.engine})"
 
@@ -827,7 +854,9 @@ class LineCounter:
         self.ends, self.frames, self.memory, self.line, self.size, self.seen = ends, frames, memory, None, None, {}
 
     @property
-    def counts(self) -> dict: return {"in": self.line.in_count, "out": self.line.out_count} if self.line else {"in": 0, "out": 0}
+    def counts(self) -> dict:
+        "How many have crossed so far, each way."
+        return {"in": self.line.in_count, "out": self.line.out_count} if self.line else {"in": 0, "out": 0}
 
     def __repr__(self): return f"LineCounter({self.ends[0]} to {self.ends[1]}, {self.counts})"
 

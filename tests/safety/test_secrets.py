@@ -169,3 +169,22 @@ def test_stores_and_webhooks_do_not_tell(caplog, tmp_path):
         sender = hook(f"http://admin:{KEY}@127.0.0.1:9/hook?token={KEY}")
         said += [repr(sender), told(lambda: sender("The ferry is in."))]
     assert KEY not in "".join(said) and KEY not in caplog.text
+
+
+def test_apprise_logs_no_addresses(caplog):
+    "Its own log, and that of its HTTP library, have the whole address of a service, where a program wants to read everything."
+    apprise = pytest.importorskip("apprise")
+    from llmcam.utils.notification import Apprise, Notification
+    loggers = [logging.getLogger(name) for name in ("apprise", "urllib3.connectionpool")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers: logger.setLevel(logging.NOTSET)  # another test may have made a sender
+    caplog.set_level(logging.DEBUG)
+    try:
+        with LocalServer({"*": b"ok"}) as server:
+            addresses = [f"json://{place}/{KEY}" for place in (server.host, "127.0.0.1:9")]
+            told(lambda: apprise.Apprise(addresses[0]).notify(body="weak")); weak = caplog.text
+            caplog.clear()
+            for address in addresses: told(lambda: Apprise(address)._post(Notification("The ferry is in.")))
+    finally:
+        for logger, level in zip(loggers, before): logger.setLevel(level)
+    assert KEY in weak and KEY not in caplog.text
