@@ -147,7 +147,7 @@ def hls_server(images=None, size=(640, 360), fps=25, segment=1, place="/live.m3u
     with TemporaryDirectory() as folder:
         if images:
             listed = Path(folder) / "images.txt"
-            listed.write_text("".join(f"file '{Path(p).resolve()}'\nduration 1\n" for p in images))
+            listed.write_text("".join(f"file '{Path(p).resolve()}'\nduration 1\n" for p in [*images, images[-1]]))  # ffmpeg gives the last one no time
             source = ["-stream_loop", "-1", "-f", "concat", "-safe", "0", "-i", str(listed), "-vf", f"fps={fps}"]
         else: source = ["-f", "lavfi", "-i", f"testsrc=size={size[0]}x{size[1]}:rate={fps}"]
         command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-re", *source, "-t", "120", "-c:v", "libx264",

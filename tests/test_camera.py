@@ -472,6 +472,17 @@ def test_every_form_of_live_hls_is_read(kind, options, tmp_path):
         with Camera(f"{url}/{'all' if kind == 'variants' else 'live'}.m3u8") as camera: assert camera.frame().shape == (180, 320, 3)
 
 
+@needs_ffmpeg
+def test_recorded_hls_is_played_again_and_again(tmp_path):
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args): pass
+    subprocess.run(f"ffmpeg -loglevel error -f lavfi -i testsrc=size=320x180:rate=10 -t 0.5 -c:v libx264 -f hls {tmp_path}/film.m3u8".split(), check=True)
+    with http_server(partial(Handler, directory=tmp_path)) as url, Camera(f"{url}/film.m3u8") as camera:
+        numbers, end = set(), time.monotonic() + 3
+        while time.monotonic() < end: numbers.add(camera.frame().seq); time.sleep(0.05)
+        assert camera.state == "online" and len(numbers) > 12
+
+
 # RTSP
 
 @pytest.fixture(scope="module")

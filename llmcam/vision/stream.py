@@ -162,7 +162,8 @@ def packets(self: _Video, clock=time.monotonic, sleep=time.sleep):
             yield packet, packet.is_keyframe, packet.size
         if not self.finite: return
         sleep(max(0, start + due + frame - clock()))
-        self.container.seek(0)
+        try: self.container.seek(self.container.start_time or 0)  # a recorded HLS stream starts at 1.4 s and has nothing before
+        except OSError: return  # a server that sends its film from the beginning only
 
 # %% ../../nbs/vision/stream.ipynb #92543d41
 @patch
