@@ -701,8 +701,8 @@ class Tool(dict):
     "A tool in OpenAI's function-calling form, with the Python function behind it as `func`."
     __slots__ = "func", "__weakref__"
 
-    def __init__(self, *args, func: Callable | None = None, **kwargs):
-        dict.__init__(self, *args, **kwargs)
+    def __init__(self, given=(), /, func: Callable | None = None):
+        self.update(given)
         self.func = func
 
     @property

@@ -226,8 +226,8 @@ def _walk(oas, ref):
         raise SpecError(f"{ref!r} is not in this document. Bundle the document into one file first.")
     node = oas
     for key in _steps(ref):
-        if isinstance(node, list) and key.isdecimal() and int(key) < len(node): node = node[int(key)]
-        elif isinstance(node, dict) and key in node: node = node[key]
+        if isinstance(node, dict) and key in node: node = node[key]
+        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node): node = node[int(key)]
         else: raise SpecError(f"{ref} leads nowhere, there is no {key!r}.")
     return node
 
@@ -254,7 +254,7 @@ class _Reader:
     def __init__(self, oas):
         self.oas, self.left, self.joins = oas, _MOST, not str(oas.get("openapi")).startswith("3.0")
         self.names = {}  # reference -> name among $defs
-        self.refs = {}   # name -> reference
+        self.refs = {}   # name -> reference, and what it points at
         self.defs = {}   # name -> schema
         self.links = {}  # name -> names that its schema refers to
         self.ends = {}   # reference -> the object at its end
@@ -277,13 +277,13 @@ class _Reader:
 @patch
 def name(self: _Reader, ref):
     "The name under which the schema behind `ref` goes among the `$defs`."
-    _, last = _follow(self.oas, {"$ref": ref})
+    node, last = _follow(self.oas, {"$ref": ref})
     if last not in self.names:
         name = plain = _steps(last)[-1]
         if not name.isalnum() or not name.isascii(): name = plain = re.sub(r"[^a-zA-Z0-9_.-]+", "_", name) or "schema"
         n = 1
         while name in self.refs: n += 1; name = f"{plain}_{n}"
-        self.refs[name], self.names[last] = last, name
+        self.refs[name], self.names[last] = (last, node), name
     self.names[ref] = self.names[last]
     return self.names[ref]
 
@@ -368,11 +368,14 @@ def _sealed(kind, *changes):
 _SharedDict = _sealed(dict, "update", "setdefault", "popitem", "__ior__")
 _SharedList = _sealed(list, "append", "extend", "insert", "remove", "sort", "reverse", "__iadd__", "__imul__")
 
+_HOLDERS = frozenset((dict, list))
+
 def _shared(value):
     "`value`, a dict or list that nobody else has, so that many may hold it."
-    for key, part in value.items() if value.__class__ is dict else enumerate(value):
-        if part.__class__ is dict or part.__class__ is list: value[key] = _shared(part)
-    return _SharedDict(value) if value.__class__ is dict else _SharedList(value)
+    if value.__class__ is list: return _SharedList([_shared(part) if part.__class__ in _HOLDERS else part for part in value])
+    for key, part in value.items():
+        if part.__class__ in _HOLDERS: value[key] = _shared(part)
+    return _SharedDict(value)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #70253bab
 @patch
@@ -382,8 +385,8 @@ def define(self: _Reader):
     while waiting:
         name = waiting.pop()
         if name in self.defs: continue
-        ref, links = self.refs[name], set()
-        try: schema = self.schema(_walk(self.oas, ref), links)
+        (ref, node), links = self.refs[name], set()
+        try: schema = self.schema(node, links)
         except SpecError as e: raise e.under(*_steps(ref))
         self.defs[name], self.links[name] = _shared(schema) if isinstance(schema, dict) else schema, links
         waiting.extend(links - self.defs.keys())
@@ -444,10 +447,11 @@ def _described(reader, holder, told, refs):
     else:
         try: schema = reader.schema(node, refs)
         except SpecError as e: raise e.under("schema")
-    if isinstance(told.get("description"), str): schema["description"] = _brief(told["description"])
+    if _is_text(words := told.get("description")): schema["description"] = _brief(words)
     return schema
 
 def _brief(text, limit=1000):
+    if len(text) <= limit and "<" not in text and "\n" not in text: return text.strip()
     if "<" in text: text = re.sub(r"<[^<>]{1,200}>", "", text)
     if "\n" in text: text = re.sub(r"[^\S\n]*\n\s*", "\n", text)
     text = text.strip()
@@ -568,7 +572,7 @@ def _usable(text):
 
 def _unique_name(wanted, taken, otherwise="operation"):
     "A name like `wanted`, or `otherwise` where nothing of it can be said, that is not `taken` yet."
-    name = plain = _usable(wanted) or _usable(otherwise)
+    name = plain = wanted if wanted.isalnum() and wanted.isascii() and len(wanted) < 65 else _usable(wanted) or _usable(otherwise)
     n = taken.get(plain, 1)
     while name in taken: n += 1; name = f"{plain[:63 - len(str(n))]}_{n}"
     taken[plain] = taken[name] = n
@@ -615,7 +619,7 @@ def _secret_places(reader):
 
 def _security(wanted, places):
     "The first way of identifying oneself that is accepted and that we know."
-    for option in wanted if isinstance(wanted, list) else ():
+    for option in wanted if places and isinstance(wanted, list) else ():
         if isinstance(option, dict) and option and places.keys() >= option.keys(): return [places[name] for name in option]
     return []
 
@@ -695,7 +699,7 @@ def _metadata(self: _Service, path, method, operation, item, groups, media_type,
     return {"url": (self.base if self.given else self._address(operation, item)) + path, "method": method,
             "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
             "level": "network" if method in _LOOKING else "write", "untrusted": True, "trusted": self.trusted, "request": request,
-            "tags": list(filter(_is_text, tags)) if isinstance(tags := operation.get("tags"), list) else []}
+            "tags": [tag for tag in tags if isinstance(tag, str)] if isinstance(tags := operation.get("tags"), list) else []}
 
 def _level_of(method): return "network" if method.lower() in _LOOKING else "write"
 
