@@ -282,7 +282,8 @@ def test_a_camera_may_be_called_as_a_place_is(all_tools):
     assert talk(["Tell me when there are more than 3 boats at the pier"], all_tools, "The camera is rtsp:pier.")[0] == ["start_watch"]
 
 def test_watches_are_listed_and_streams_are_still_stopped(all_tools):
-    assert talk(["Which watches are running?"], all_tools)[0] == ["list_watches"]
+    for asked in ("Which watches are running?", "Which watches run?", "What are you watching?", "Which alerts are on?"):
+        assert talk([asked], all_tools)[0] == ["list_watches"]
     assert talk(["Tell me when there are exactly 3 cars", "Stop the watch"], all_tools, HARBOUR)[0] == ["stop_notification"]
     assert "still need `camera`" not in (answer := talk(["Tell me when there are more than 5 cars"], all_tools)[2]) and "Which camera" in answer
 

@@ -110,7 +110,7 @@ def _allowed(host, port, seconds, trusted):
     addresses = _resolve(host, port, seconds)
     bad = [] if trusted else [address for address in addresses if not is_public(address)]
     if not bad: return addresses
-    raise BlockedError(f"{host} is at {bad[0]}, which is not on the public internet. If it is yours, say so: ToolPolicy(trusted=({host!r},)).")
+    raise BlockedError(f"{host} is at {bad[0]}, which is not on the public internet. If it is yours, say so: policy=ToolPolicy(trusted=({host!r},)), or in a shell --camera with its address.")
 
 # %% ../../nbs/core/net.ipynb #01b459f2
 def check_url(

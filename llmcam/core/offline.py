@@ -96,6 +96,7 @@ _PHRASES = (  # turns of speech that stand for one word
     (r"\bwhat (?:do|does) (.{1,40}?) (?:show|look like)\b", r" describe \1 "), (r"\b(?:do|does) (.{1,40}?) show\b", r" \1 "),
     (r"\bwhat(?:'s| is| do you see| can you see)? (?:going on |happening )?(?:in|on|at)\b|\bwhat (?:do|can) you see\b|\btell me about\b", " describe "),
     (r"\b(?:which|what) ((?:\w+ ){1,3})(?:are there|are|(?:do|did) (?:you|we|i) have|have (?:you|we)|did you|can you|exist)\b", r" list \1 "),
+    (r"\b(?:which|what) (?:\w+ )?(?:watches|notifications|alerts)(?: (?:run|are|is)\b[\w ]*)?|\bwhat (?:are you|is being) watch(?:ing|ed)(?: for)?(?=\W*$)", " list watches "),
     (r"\bdo (?:you|we|i) have (?:any |some )?(?=\w+s\b)", " list "),
     (r"\b(?:show|give|get|send) me (?:an?|the) (?:\w+ )?(?:picture|image|photo|frame|snapshot|view)\b", " capture image "),
     (r"\b(?:turn|switch|shut) off (?=(?:the |all |my )*(?:notif|watch|alert))", " stop "),

@@ -85,7 +85,7 @@ def _watched(things, what: str, after=5.0, out=None, clock=time.monotonic) -> It
 # %% ../../nbs/vision/plotting.ipynb #2618ed19
 _TITLES, _COLOURS = {"gpt": "vision model", "yolo": "detector"}, {"gpt": "#d9822b", "yolo": "#2b6ca3"}
 
-def _first_line(error): return str(error).strip().split("\n")[0][:160] or type(error).__name__
+def _first_line(error): return shorten(str(error).strip().split("\n")[0], 300, placeholder=" …") or type(error).__name__
 
 def _count(method, path, name):
     "One count that never raises."
