@@ -751,3 +751,13 @@ def test_garbage_is_looked_for_again_after_the_import():
     import gc
     with yolo._unswept(): assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_predict_takes_pictures_of_one_shape_and_forgets_nothing_when_it_does_not(picture):
+    detector, image = load_detector("sample"), np.asarray(Image.open(picture))
+    one, listed = detector.predict(image), detector.predict([image, image])
+    assert np.array_equal(one[0], listed[0]) and np.array_equal(listed[0], listed[1]) and len(one[0])
+    before = detector.engine
+    with pytest.raises(DetectorError, match="differ in shape"): detector.predict([image, image[:-32]])
+    with pytest.raises(DetectorError, match="no picture"): detector.predict([image.astype(float)])
+    assert detector.engine == before

@@ -664,10 +664,13 @@ class Detector:
 @patch
 def predict(
     self: Detector,
-    images: list,         # RGB arrays of one shape (height, width, 3)
+    images: list,         # RGB arrays of one shape (height, width, 3), or one
     conf: float = 0.25,   # Drop boxes less certain than this
 ) -> list:                # For each an array (n, 6): left, top, right, bottom in pixels, score, number of the class
-    "What plain ultralytics finds in each of `images`, one caller at a time."
+    "What plain ultralytics finds in each of `images`, one caller at a time. Raises `DetectorError` if one is no picture, or they differ in shape."
+    if getattr(images, "ndim", 0) == 3: images = [images]
+    images = [_checked(image) for image in images]
+    if len({image.shape for image in images}) > 1: raise DetectorError("These pictures differ in shape, so they do not go into the network together. detect takes any.")
     with self.lock, _hushed():
         found = self._ask_twin(images, conf) if self.twin.trusted else None
         if found is None: return [self._try(image, conf) for image in images]
