@@ -62,6 +62,13 @@ def _yaml_loader():
         def flatten_mapping(self, node):
             super().flatten_mapping(node)
             if len(node.value) > 10_000: raise SpecError("An object has more than 10,000 members.")
+        def descend_resolver(self, node, index):
+            self.depth = getattr(self, "depth", 0) + 1
+            if self.depth > 500: raise SpecError("it is nested too deeply to be an OpenAPI document.")
+            super().descend_resolver(node, index)
+        def ascend_resolver(self):
+            self.depth -= 1
+            super().ascend_resolver()
         def construct_mapping(self, node, deep=False):
             found = super().construct_mapping(node, deep)
             return {key if isinstance(key, str) else json.dumps(key): value for key, value in found.items()}
@@ -242,6 +249,7 @@ def _follow(oas, node):
     while isinstance(node, dict) and "$ref" in node:
         ref = node["$ref"]
         if ref in seen: raise SpecError(f"{ref} refers to itself.")
+        if len(seen) > 50: raise SpecError(f"{ref} is one of more than 50 references in a row.")
         seen.append(ref)
         node = _walk(oas, ref)
     return node, ref
@@ -453,7 +461,7 @@ def _described(reader, holder, told, refs):
 def _brief(text, limit=1000):
     if len(text) <= limit and "<" not in text and "\n" not in text: return text.strip()
     if "<" in text: text = re.sub(r"<[^<>]{1,200}>", "", text)
-    if "\n" in text: text = re.sub(r"[^\S\n]*\n\s*", "\n", text)
+    if "\n" in text: text = "\n".join(filter(None, map(str.strip, text.split("\n"))))
     text = text.strip()
     return text if len(text) <= limit else text[:limit - 1].rsplit(" ", 1)[0] + "…"
 
@@ -585,8 +593,8 @@ def _server(node):
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
     url, variables = first.get("url"), first.get("variables")
     if not isinstance(url, str): return ""
-    for name, variable in (variables.items() if isinstance(variables, dict) else ()):
-        if isinstance(variable, dict): url = url.replace(f"{{{name}}}", str(variable.get("default", "")))
+    known = {name: str(variable.get("default", "")) for name, variable in (variables.items() if isinstance(variables, dict) else ()) if isinstance(variable, dict)}
+    url = _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), url)
     return url.rstrip("/")
 
 def _split(url):
@@ -753,7 +761,9 @@ def _secret(url):
     if parts.scheme != "https" and host not in ("127.0.0.1", "::1", "localhost"): return None
     listed = dict(entry.split("=", 1) for entry in os.environ.get("LLMCAM_API_KEYS", "").split() if "=" in entry)
     found = _credentials.get(host) or listed.get(host)
-    return found() if callable(found) else found
+    found = found() if callable(found) else found
+    if isinstance(found, bytes): found = found.decode()
+    return str(found).strip() if found else None
 
 def _identify(url, security):
     "Header, query and cookie entries that identify the person to the service."
@@ -804,7 +814,12 @@ def _query_string(values, encoding, place):
 # %% ../../nbs/core/oas_to_schema.ipynb #c2a4130c
 def _path_value(name, value, style="simple", explode=False):
     "One escaped path value. A value that is a step upwards is refused."
+    if (text := _path_text(name, value, style, explode)) in ("", ".", ".."): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
+    return text
+
+def _path_text(name, value, style, explode):
     if _scalar(value) in ("", ".", "..", "[]", "{}"): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
+    if style == "json": return quote(json.dumps(value), safe="")
     parts = [_escape(value)] if not isinstance(value, (list, dict)) else _flat(value)
     if isinstance(value, dict) and explode: parts = [f"{_escape(k)}={_escape(v)}" for k, v in value.items()]
     if style == "matrix": return _matrix(quote(name), value, parts, explode)
@@ -911,7 +926,7 @@ def _multipart(body, files, encoding):
 def _body_parts(body, body_type, encoding, files, method):
     "How `fetch` is to send the body."
     kind = _kind(body_type or "application/json")
-    if not body and not (body_type and method in ("post", "put", "patch")): return {}
+    if body is _NOTHING or not body and not (body_type and method in ("post", "put", "patch")): return {}
     if files == ["*"]:
         name, raw = _open_file(body)
         return {"data": raw, "headers": {"Content-Type": guess_type(name)[0] or "application/octet-stream" if "*" in kind else kind}}
@@ -979,7 +994,8 @@ def _arguments(url, path, query, header, body, accepted, request, rest):
     if "schema" not in request: return {**groups, "body": body}
     given = {place: group for place, group in groups.items() if place in properties}
     if "body" in properties and (body not in ({}, None) or "body" in request["schema"].get("required", ())): given["body"] = {} if body is None else body
-    return {**groups, "body": body, **_checked(given, request["schema"])}
+    absent = "body" in properties and "body" not in given
+    return {**groups, "body": _NOTHING if absent else body, **_checked(given, request["schema"])}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #f4d4c79c
 def _header_value(value, style="simple", explode=False):
@@ -1024,7 +1040,7 @@ def _request(url, method, groups, request, known):
     sent = _body_parts(groups["body"], request.get("body_type"), encoding, request.get("files", []), method.lower())
     headers = {**_headers(groups["header"], request.get("cookies", ()), known, encoding), **sent.pop("headers", {})}
     if asked: target += ("&" if "?" in target else "?") + asked
-    return {"url": target, "method": method, "headers": headers, "same_host": True, **sent, **_LIMITS, **request.get("limits", {})}
+    return {"url": target, "method": method, "headers": headers, "same_host": True, **sent, **{name: request.get("limits", {}).get(name, usual) for name, usual in _LIMITS.items()}}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #83b4263a
 @tool_level("network", untrusted=True)
@@ -1053,5 +1069,5 @@ def generate_request(
         with _host_gate(url, trusted): reply = fetch(**_request(url, method, groups, request, known))
         reply.content = _blotted(reply.content, spellings)
         return _answer(reply)
-    except (OSError, LookupError, RuntimeError, TypeError, ValueError, AttributeError) as e:  # network, policy, a callback of credentials
+    except Exception as e:  # network, policy, a callback of credentials
         return {"message": _blotted(f"{function_name} could not be called: {e}", spellings)}

@@ -180,10 +180,16 @@ def _level(func, policy):
     return getattr(func, "tool_level", None) or (None if policy is None else "exec")
 
 # %% ../../nbs/utils/store.ipynb #02c53729
+_HOSTS_OWN = {"function_name", "tools", "session_id"}  # parameters that llmcam fills in
+
 def _function_tool(dotted, service, policy):
+    "The tool of a function. One that a model asks for is none of llmcam's own helpers, and nobody vouches for what it brings."
     func = _find(dotted, policy)
-    level = _level(func, policy)
-    return function_schema(func, service_name=service, **({"level": level} if level else {}))
+    facts = {"level": level} if (level := _level(func, policy)) else {}
+    if policy is not None:
+        if _HOSTS_OWN & set(signature(func).parameters): raise PolicyError(f"{dotted!r} is called by llmcam itself, and is no tool for a model.")
+        facts["untrusted"] = True
+    return function_schema(func, service_name=service, **facts)
 
 # %% ../../nbs/utils/store.ipynb #f3f37c3d
 @tool_level("read")
@@ -234,7 +240,8 @@ def _call(func, given, *first):
     "Call `func` with `first` and those of `given` that it takes, checked against its signature."
     known = list(signature(func).parameters)[len(first):]
     bare = partial(func, *first) if first else func
-    return func(*first, **bind_arguments(bare, {name: value for name, value in given.items() if name in known}))
+    bound = bind_arguments(bare, {name: value for name, value in given.items() if name in known})
+    return bare(*bound.args, **bound.kwargs)
 
 # %% ../../nbs/utils/store.ipynb #2778ed43
 _WORDS = {"get": "get list show read find fetch view", "post": "create add new make post send open start book reserve", "put": "update change set replace put edit",
