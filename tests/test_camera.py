@@ -22,7 +22,7 @@ from llmcam.vision.camera import (AddressError, AnswerError, BlankPictureError, 
     Frame, NotAPictureError, PictureSizeError, ResolvingError, TooLargeError, UnreachableError, _Pool, camera_kind, cameras, capture_frame, close_cameras, decode_image, open_camera)
 from llmcam.utils.file_manager import data_dir, download_file
 from llmcam.vision import camera as camera_module
-from llmcam.vision.stream import NETWORK, Decoder, StreamReader, decoder, guarded_options
+from llmcam.vision.stream import NETWORK, Decoder, StreamReader, _public, decoder, guarded_options
 
 needs_ffmpeg = pytest.mark.usefixtures("ffmpeg")
 
@@ -470,6 +470,15 @@ def test_every_form_of_live_hls_is_read(kind, options, tmp_path):
         (tmp_path / "live.m3u8").write_text((tmp_path / "a.m3u8").read_text().replace("#EXT-X-ENDLIST\n", ""))
         if kind == "variants": (tmp_path / "all.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000,RESOLUTION=320x180\nlive.m3u8\n")
         with Camera(f"{url}/{'all' if kind == 'variants' else 'live'}.m3u8") as camera: assert camera.frame().shape == (180, 320, 3)
+
+
+@pytest.mark.parametrize("text", ["http://h/" + "?key" * 100_000, "?" * 400_000, "//" * 200_000, "&code" * 80_000 + "=", "?a_" + "a_" * 200_000 + "=3", "a.a." * 100_000])
+def test_an_address_of_any_length_is_shown_or_refused_at_once(text):
+    "A search that takes the square of the length would stop all threads."
+    begun = time.process_time()
+    _public(text)
+    with pytest.raises(AddressError, match="names no camera"): Camera(text)
+    assert time.process_time() - begun < 5
 
 
 @needs_ffmpeg

@@ -58,13 +58,13 @@ def _yaml_loader():
     import yaml
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         "YAML with the types of JSON."
-        yaml_implicit_resolvers = {}
+        yaml_implicit_resolvers, depth = {}, 0
         def flatten_mapping(self, node):
             super().flatten_mapping(node)
             if len(node.value) > 10_000: raise SpecError("An object has more than 10,000 members.")
         def descend_resolver(self, node, index):
-            self.depth = getattr(self, "depth", 0) + 1
-            if self.depth > 500: raise SpecError("it is nested too deeply to be an OpenAPI document.")
+            self.depth += 1
+            if self.depth > 500: raise RecursionError("deeper than the C stack of a parser may bear")
             super().descend_resolver(node, index)
         def ascend_resolver(self):
             self.depth -= 1
@@ -249,13 +249,14 @@ def _follow(oas, node):
     while isinstance(node, dict) and "$ref" in node:
         ref = node["$ref"]
         if ref in seen: raise SpecError(f"{ref} refers to itself.")
-        if len(seen) > 50: raise SpecError(f"{ref} is one of more than 50 references in a row.")
+        if len(seen) > 50: raise SpecError(f"{ref} comes after 50 references that only lead to the next.")
         seen.append(ref)
         node = _walk(oas, ref)
     return node, ref
 
 # %% ../../nbs/core/oas_to_schema.ipynb #5b5895e4
 _MOST, _DEEPEST = 300_000, 100  # schemas that one document may have us translate, and levels of one
+_MOST_DEFS = 2_000_000  # entries in the `$defs` of all tools together
 
 class _Reader:
     "Schemas of one document in JSON Schema."
@@ -264,7 +265,7 @@ class _Reader:
         self.names = {}  # reference -> name among $defs
         self.refs = {}   # name -> reference, and what it points at
         self.defs = {}   # name -> schema
-        self.links = {}  # name -> names that its schema refers to
+        self.links = {}  # name -> names that its schema refers to, a dict for their order
         self.ends = {}   # reference -> the object at its end
 
     def count(self, schemas):
@@ -300,7 +301,7 @@ def _reference(self: _Reader, node, refs, depth=0):
     "A reference, and what is said beside it: before OpenAPI 3.1 that counts for nothing but a word on it."
     ref = node["$ref"]
     name = self.names.get(ref) if isinstance(ref, str) else None
-    refs.add(name := name or self.name(ref))
+    refs[name := name or self.name(ref)] = None
     if len(node) == 1: return {"$ref": f"#/$defs/{name}"}
     beside = {key: value for key, value in node.items() if key not in ("$ref", "nullable") and (self.joins or key in ("description", "default"))}
     out = {"$ref": f"#/$defs/{name}", **self.schema(beside, refs, depth + 1)}
@@ -393,33 +394,34 @@ def define(self: _Reader):
     while waiting:
         name = waiting.pop()
         if name in self.defs: continue
-        (ref, node), links = self.refs[name], set()
+        (ref, node), links = self.refs[name], {}
         try: schema = self.schema(node, links)
         except SpecError as e: raise e.under(*_steps(ref))
         self.defs[name], self.links[name] = _shared(schema) if isinstance(schema, dict) else schema, links
-        waiting.extend(links - self.defs.keys())
+        waiting.extend(links)
 
-@patch
-def masks(self: _Reader):
-    "For each name, the names that it reaches as bits of a number, itself included."
-    found, before = {name: 1 << i for i, name in enumerate(self.defs)}, None
-    while before != found:
-        before = dict(found)
-        for name in reversed(self.defs):
-            for link in self.links[name]: found[name] |= found[link]
-    return found
+
+
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1f478092
 @patch
 def reached(self: _Reader):
     "A function that gives the `$defs` that some names reach."
     self.define()
-    masks, names, known = self.masks(), list(self.defs), {}
+    schemas, links, known, left = self.defs, self.links, {}, _MOST_DEFS
     def defs(refs):
-        mask = 0
-        for name in refs: mask |= masks[name]
-        if mask not in known: known[mask] = {name: self.defs[name] for i, name in enumerate(names) if mask >> i & 1}
-        return dict(known[mask])
+        nonlocal left
+        key = frozenset(refs)
+        if key in known: found = dict(known[key])
+        else:
+            found, waiting = {name: schemas[name] for name in refs}, list(refs)
+            while waiting:
+                for name in links[waiting.pop()]:
+                    if name not in found: found[name] = schemas[name]; waiting.append(name)
+            known[key] = found
+        left -= len(found)
+        if left < 0: raise SpecError(f"the operations need more than {_MOST_DEFS:,} definitions, counted for each of them.").under("components", "schemas")
+        return found
     return defs
 
 # %% ../../nbs/core/oas_to_schema.ipynb #8526ab4e
@@ -489,7 +491,7 @@ _COOKIE = "cookie "  # begins the name of a cookie where a header has the same: 
 class _Groups(dict):
     "The parameters of an operation in groups, with how to write the unusual ones, what they refer to, and which are cookies."
     __slots__ = ("encoding", "cookies", "refs", "required")
-    def __init__(self): self.encoding, self.cookies, self.refs, self.required = {}, [], set(), []
+    def __init__(self): self.encoding, self.cookies, self.refs, self.required = {}, [], {}, []
 
     def add(self, place, name, schema, required):
         if place not in self: self[place] = {"type": "object", "properties": {}, "required": []}
@@ -587,14 +589,18 @@ def _unique_name(wanted, taken, otherwise="operation"):
     return name
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e5e70c76
+_LONGEST_ADDRESS = 2_000
+
 def _server(node):
     "The first server that `node` names, its variables filled in."
     servers = node.get("servers")
     first = servers[0] if isinstance(servers, list) and servers and isinstance(servers[0], dict) else {}
     url, variables = first.get("url"), first.get("variables")
     if not isinstance(url, str): return ""
-    known = {name: str(variable.get("default", "")) for name, variable in (variables.items() if isinstance(variables, dict) else ()) if isinstance(variable, dict)}
-    url = _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0]), url)
+    if isinstance(variables, dict) and "{" in url:
+        known = {name: str(variable.get("default", "")) for name, variable in variables.items() if isinstance(variable, dict)}
+        url = _PLACEHOLDER.sub(lambda match: known.get(match[1], match[0])[:_LONGEST_ADDRESS], url[:_LONGEST_ADDRESS])
+    if len(url) >= _LONGEST_ADDRESS: raise SpecError(f"the address of a server has {_LONGEST_ADDRESS:,} characters or more.").under("servers", 0)
     return url.rstrip("/")
 
 def _split(url):

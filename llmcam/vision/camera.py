@@ -295,9 +295,12 @@ def _kind_name(uri):
     raise AddressError(f"{scheme}: is no kind of camera. Use a file, a folder, http(s), rtsp, or one of {', '.join(sorted(_kinds))}.")
 
 # %% ../../nbs/vision/camera.ipynb #72d44445
+_LONGEST = 4000  # characters of an address; links to signed streams are long
+
 def _check_address(uri):
     "Raise `CameraError` if `uri` is empty, or the part of it that names the host can be read in two ways."
     if not uri.strip(): raise AddressError("An empty address names no camera. Use a file, a folder, a link, or sample:harbour.")
+    if len(uri) > _LONGEST: raise AddressError(f"An address of {len(uri):,} characters names no camera. The longest has {_LONGEST:,}.")
     address = re.search(r"(?!file:)\b[A-Za-z][\w+.-]*://.*", uri, re.S)
     try: fine = not address or not re.search(r"\s", uri.strip()) and urlsplit(address[0]).port != -1
     except ValueError: fine = False

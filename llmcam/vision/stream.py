@@ -359,8 +359,17 @@ def _note(pipe, log):
         for line in pipe: log.append(line.decode(errors="replace").strip())
 
 # %% ../../nbs/vision/stream.ipynb #c3ff0f61
-_SECRET = re.compile(r"([?&;](?:[^=&;\s]*(?:key|token|pass|pwd|auth|sig|secret|cred|jwt|bearer|login|user|usr|access|session|hmac)[^=&;\s]*"
-                     r"|(?:\w+_)?code|k|p|pw|u|sid|pin|otp)=)[^&;\s]*|([?&;][^=&;\s]*=)[\w~+/%=.-]{20,}", re.I)
+_SECRET = re.compile(r"key|token|pass|pwd|auth|sig|secret|cred|jwt|bearer|login|user|usr|access|session|hmac|^(?:(?:\w+_)?code|k|p|pw|u|sid|pin|otp)$", re.I)
+
+def _blotted(query):
+    "`query` without its secrets: the values of names that say so, and what is long and looks like a key."
+    shown, secret = [], False
+    for part in re.split(r"(?=[?&;])", query):
+        if secret and part[:1] == "?": continue  # of the value before
+        name, equals, value = part.partition("=")
+        secret = bool(equals and _SECRET.search(name[1:]))
+        shown.append(f"{name}=..." if secret else name + equals + re.sub(r"^[\w~+/%=.-]{20,}", "...", value))
+    return "".join(shown)
 
 def _bare(found):
     "What follows the `//` of an address, without its login and its fragment."
@@ -369,7 +378,7 @@ def _bare(found):
 
 def _public(text):
     "`text`, an address or a sentence with addresses, without users, passwords and keys."
-    return _SECRET.sub(lambda found: f"{found[1] or found[2]}...", re.sub(r"(?<=//)\S+", _bare, text))
+    return re.sub(r"[?&;]\S*", lambda found: _blotted(found[0]), re.sub(r"(?<=//)\S+", _bare, text))
 
 # %% ../../nbs/vision/stream.ipynb #4dde2f45
 _REASON = re.compile(r"refused|resolve|timed out|timeout|unreachable|error|invalid|denied|unauthori|forbidden|not found|no such|failed", re.I)
