@@ -1,5 +1,5 @@
 "Cameras on loopback for the tests: snapshots with faults, MJPEG, HLS made live by ffmpeg, an API shaped like DigiTraffic's."
-import io, json, socket, subprocess, threading, time
+import base64, hashlib, io, json, re, socket, subprocess, threading, time
 from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
@@ -77,6 +77,29 @@ def snapshot_server(picture=None, stop=None):
         def image(self, body, **headers): self.answer(body, Content_Type="image/jpeg", **headers)
         def do_ok(self): self.image(content)
         def do_old(self): self.image(content, Last_Modified=formatdate(1728042829, usegmt=True))
+        def do_cookie(self):
+            if "seen=1" in self.headers.get("Cookie", ""): self.image(content)
+            else: self.answer(b"", 302, Location=self.path, Set_Cookie="seen=1; Path=/; HttpOnly")
+
+        def do_zone(self): self.image(content, Last_Modified="Mon, 01 Jan 2024 12:00:00 +0200")
+        def do_unset(self): self.image(content, Last_Modified="Thu, 01 Jan 1970 00:00:07 GMT")
+
+        def asks(self, way, right):
+            "Answers with the picture if the login is `right`, which takes what the visitor says of itself."
+            said = self.headers.get("Authorization", "")
+            if said.startswith(way) and right(said): self.image(content)
+            else: self.answer(b"who are you?", 401, WWW_Authenticate=way + ' realm="camera"' + ', nonce="a7", qop="auth"' * (way == "Digest"))
+
+        def do_basic(self): self.asks("Basic", lambda said: base64.b64decode(said.split()[1]) == b"me:hid/den")
+
+        def do_digest(self):
+            def md5(*parts): return hashlib.md5(":".join(parts).encode()).hexdigest()
+            def right(said):
+                told = {name: value for name, value in re.findall(r'(\w+)="?([^",]*)', said)}
+                secret, asked = md5("me", "camera", "hid/den"), md5("GET", self.path)
+                return told["response"] == md5(secret, "a7", told["nc"], told["cnonce"], "auth", asked)
+            self.asks("Digest", right)
+
         def do_truncated(self): self.image(content[:len(content) * 2 // 3])
         def do_empty(self): self.image(b"")
         def do_html(self): self.image(b"<!DOCTYPE html><html><head><title>Please log in</title></head></html>")

@@ -62,7 +62,7 @@ def _shown(url):
 def _without_secrets(record):
     "Leave of a record of the client library what may be told."
     if isinstance(record.args, tuple): record.args = tuple(_shown(arg) if hasattr(arg, "netloc") else arg for arg in record.args)
-    if isinstance(record.msg, str): record.msg = record.msg.partition(" return_value=")[0]
+    if isinstance(record.msg, str): record.msg = re.split(" (?:return_value|exception)=", record.msg)[0]
     return True
 
 for _name in ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
@@ -350,6 +350,8 @@ def _follow(request, response):
     if _origin(target) != _origin(request.url):
         dropped |= {name for name in request.headers if name not in _KEPT}
     headers = {name: value for name, value in request.headers.items() if name not in dropped}
+    given = [cookie.partition(";")[0] for cookie in response.headers.get_list("set-cookie")]
+    if given and _origin(target) == _origin(request.url): headers["cookie"] = "; ".join(given)
     return httpx2.Request(request.method if keep else "GET", target, headers=headers, content=request.read() if keep else None)
 
 # %% ../../nbs/core/net.ipynb #7cedbbb3

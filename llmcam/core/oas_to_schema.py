@@ -216,14 +216,26 @@ def _discriminated(out, discriminator):
         mine = [value for value, kind in kinds.items() if choice["$ref"] == f"#/$defs/{kind}"]
         if mine: choice.update(properties={name: {"enum": mine}}, required=[name])
 
-def _translated(out, node):
+def _read_only(oas, node, limit=100):
+    "Names of the properties of `node`, and of what it is put together from, that only the server sets."
+    found, waiting, seen = set(), [node], set()
+    while waiting and len(seen) < limit:
+        part = _follow(oas, waiting.pop())[0]
+        if not isinstance(part, dict) or id(part) in seen: continue
+        seen.add(id(part))
+        if isinstance(part.get("allOf"), list): waiting.extend(part["allOf"])
+        named = part["properties"].items() if isinstance(part.get("properties"), dict) else ()
+        found.update(name for name, field in named if isinstance(field, dict) and field.get("readOnly") is True)
+    return found
+
+def _translated(oas, out, node):
     "What OpenAPI says in its own way, in JSON Schema's."
     if "discriminator" in node: _discriminated(out, node["discriminator"])
     for bound in ("Minimum", "Maximum"):
         if node.get(f"exclusive{bound}") is True and bound.lower() in out: out[f"exclusive{bound}"] = out.pop(bound.lower())
-    if "properties" in out and "required" in out:  # what only the server sets is not asked for
-        hidden = node["properties"].keys() - out["properties"].keys()
-        out["required"] = [name for name in out["required"] if name not in hidden]
+    asking = [part for part in (out, *out.get("allOf", ())) if isinstance(part, dict) and "required" in part]
+    hidden = _read_only(oas, node) if asking else ()
+    for part in asking if hidden else (): part["required"] = [name for name in part["required"] if name not in hidden]
     return _nullable(out) if node.get("nullable") is True else out
 
 # %% ../../nbs/core/oas_to_schema.ipynb #2a57ee90
@@ -256,7 +268,7 @@ def _follow(oas, node):
 
 # %% ../../nbs/core/oas_to_schema.ipynb #5b5895e4
 _MOST, _DEEPEST = 300_000, 100  # schemas that one document may have us translate, and levels of one
-_MOST_DEFS = 2_000_000  # entries in the `$defs` of all tools together
+_MOST_DEFS = 1_000_000  # entries in the `$defs` of all tools together
 
 class _Reader:
     "Schemas of one document in JSON Schema."
@@ -324,7 +336,7 @@ def schema(self: _Reader, node, refs, depth=0):
             try: special |= part(self, out, key, value, refs, depth + 1)
             except SpecError as e: raise e.under(key)
         elif key == "nullable" or key == "discriminator": special = True
-    return _translated(out, node) if special else out
+    return _translated(self.oas, out, node) if special else out
 
 
 def _copied(key, value):
@@ -340,7 +352,7 @@ def _several(reader, out, key, values, refs, depth):
     for i, value in enumerate(values):
         try: kept.append(reader.schema(value, refs, depth))
         except SpecError as e: raise e.under(i)
-    return False
+    return key == "allOf"
 
 def _one(reader, out, key, value, refs, depth):
     if isinstance(value, list) and key == "items":  # a tuple, as it was once written
@@ -427,7 +439,7 @@ def reached(self: _Reader):
 # %% ../../nbs/core/oas_to_schema.ipynb #8526ab4e
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 _PLACES = ("path", "query", "header", "cookie")
-_NOT_OURS = ("accept", "content-type", "authorization")  # headers that OpenAPI tells us to ignore as parameters
+_NOT_OURS = ("accept", "content-type", "authorization", "host", "connection", "content-length", "transfer-encoding")  # the request's own headers
 
 def _list(node, key):
     found = node.get(key)
@@ -474,6 +486,7 @@ def _writing(parameter):
     if "content" in parameter: return ["json", False] if _is_json_kind(next(iter(_dict(parameter, "content")), "")) else None
     style = parameter["style"] if isinstance(parameter.get("style"), str) else usual
     explode = parameter["explode"] if isinstance(parameter.get("explode"), bool) else style == "form"
+    if parameter["in"] == "query" and parameter.get("allowReserved") is True: return [style, explode, True]
     return None if (style, explode) == (usual, usual == "form") else [style, explode]
 
 def _is_json_kind(media_type): return _kind(media_type).endswith("json") or "*" in media_type
@@ -486,6 +499,7 @@ def _holder(parameter):
 
 # %% ../../nbs/core/oas_to_schema.ipynb #7ffed3a1
 _PLACEHOLDER = re.compile(r"{([^{}]+)}")
+_STYLED = frozenset(("style", "explode", "content", "allowReserved"))
 _COOKIE = "cookie "  # begins the name of a cookie where a header has the same: no cookie's own name holds a space
 
 class _Groups(dict):
@@ -510,7 +524,7 @@ def _groups(reader, declared, path):
             if ("header", name) in declared: name = f"{_COOKIE}{name}"
             found.cookies.append(name)
         found.add("header" if place == "cookie" else place, name, schema, place == "path" or parameter.get("required") is True)
-        if ("style" in parameter or "explode" in parameter or "content" in parameter) and (how := _writing(parameter)): found.encoding[f"{place}.{parameter['name']}"] = how
+        if not _STYLED.isdisjoint(parameter) and (how := _writing(parameter)): found.encoding[f"{place}.{parameter['name']}"] = how
     for name in templated:  # in the path, and declared nowhere
         if ("path", name) not in declared: found.add("path", name, {"type": "string"}, True)
     return found
@@ -531,12 +545,15 @@ def _add_body(reader, operation, groups):
     media_type = "application/json" if "application/json" in content else min(content, key=_rank)
     try:
         media = reader.deref(content[media_type] or {})
-        groups["body"] = _described(reader, media, body, groups.refs)
+        groups["body"] = _described(reader, {} if _is_xml(media_type) else media, body, groups.refs)
+        if _is_xml(media_type): groups["body"] = {"type": "string", "description": f"XML text. {groups['body'].get('description', '')}".strip()}
         for name, how in _dict(media, "encoding").items() if "encoding" in media else ():
             if isinstance(how, dict) and (writing := _field_writing(how, media_type)): groups.encoding[f"body.{name}"] = writing
     except SpecError as e: raise e.under("content", media_type)
     if body.get("required") is True: groups.required.append("body")
     return media_type
+
+def _is_xml(media_type): return _kind(media_type).endswith("xml")
 
 def _field_writing(how, media_type):
     "How a field of a form or a part of a multipart body is written, `None` if in the usual way."
@@ -545,6 +562,7 @@ def _field_writing(how, media_type):
     if _is_text(kind) and _is_json_kind(kind): return ["json", False]
     style = how["style"] if _is_text(how.get("style")) else "form"
     explode = how["explode"] if isinstance(how.get("explode"), bool) else style == "form"
+    if how.get("allowReserved") is True: return [style, explode, True]
     return [style, explode] if (style, explode) != ("form", True) else None
 
 # %% ../../nbs/core/oas_to_schema.ipynb #1b627524
@@ -642,7 +660,8 @@ class _Service:
     "One document on its way to tools."
     def __init__(self, base_url, oas, service_name, fixup):
         self.oas, self.reader, self.taken = oas, _Reader(oas), {}
-        self.base, self.given, self.service, self.fixup = _base(base_url, oas), bool(base_url), service_name, fixup
+        self.base, self.service, self.fixup = _base(base_url, oas), service_name, fixup
+        self.moved = bool(base_url) and not ((server := _server(oas)) and self.base.endswith(server))  # not where the document has it
         self.places = _secret_places(self.reader)
         self.security = _security(oas.get("security"), self.places)
         self.secrets = {(place, name.lower()) for place, name in self.places.values()}
@@ -710,16 +729,18 @@ def _metadata(self: _Service, path, method, operation, item, groups, media_type,
     if groups.cookies: request["cookies"] = groups.cookies
     if media_type: request["body_type"] = media_type
     if security := _security(operation["security"], self.places) if "security" in operation else self.security: request["security"] = security
-    return {"url": (self.base if self.given else self._address(operation, item)) + path, "method": method,
+    address = self.base if self.moved else self._address(operation, item)
+    return {"url": address + path, "method": method,
             "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
-            "level": "network" if method in _LOOKING else "write", "untrusted": True, "trusted": self.trusted, "request": request,
+            "level": "network" if method in _LOOKING else "write", "untrusted": True, "trusted": self.trusted and (address is self.base or not self.base or _split(address)[:2] == _split(self.base)[:2]), "request": request,
             "tags": [tag for tag in tags if isinstance(tag, str)] if isinstance(tags := operation.get("tags"), list) else []}
 
 def _level_of(method): return "network" if method.lower() in _LOOKING else "write"
 
 @patch
 def _address(self: _Service, operation, item):
-    "Where one operation is, when only the document can say."
+    "Where one operation is: at the service, unless the document names a server of its own for it."
+    if self.base and "servers" not in operation and "servers" not in item: return self.base
     own = _server(operation) or _server(item)
     if own and self.base and not own.startswith("http"):
         try: own = urljoin(f"{self.base}/", own).rstrip("/")
@@ -767,9 +788,9 @@ def _secret(url):
     if parts.scheme != "https" and host not in ("127.0.0.1", "::1", "localhost"): return None
     listed = dict(entry.split("=", 1) for entry in os.environ.get("LLMCAM_API_KEYS", "").split() if "=" in entry)
     found = _credentials.get(host) or listed.get(host)
-    found = found() if callable(found) else found
-    if isinstance(found, bytes): found = found.decode()
-    return str(found).strip() if found else None
+    try: found = found() if callable(found) else found
+    except Exception as e: raise SpecError(f"no credentials for {host}: their function failed with {type(e).__name__}.") from e
+    return (found.decode() if isinstance(found, bytes) else str(found)).strip() if found else None
 
 def _identify(url, security):
     "Header, query and cookie entries that identify the person to the service."
@@ -789,28 +810,31 @@ def _scalar(value):
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15: value = int(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, dict, list)) else str(value)
 
-def _escape(value): return quote(_scalar(value), safe="")
+_RESERVED = ":/?[]@!$'()*,;="  # what `allowReserved` leaves as it is: all but what would end the value, or be read as a space
 
-def _flat(value): return [_escape(v) for v in value] if isinstance(value, list) else [_escape(x) for pair in value.items() for x in pair]
+def _escape(value, safe=""): return quote(_scalar(value), safe=safe)
+
+def _flat(value, safe=""): return [_escape(v, safe) for v in (value if isinstance(value, list) else [x for pair in value.items() for x in pair])]
 
 # %% ../../nbs/core/oas_to_schema.ipynb #23f9aaa1
-def _deep_pairs(name, value):
+def _deep_pairs(name, value, safe=""):
     "`a[b][0]=c`, for values of any depth."
     waiting, pairs = [(name, value)], []
     while waiting:
         key, value = waiting.pop()
         if isinstance(value, dict): waiting.extend((f"{key}[{k}]", v) for k, v in reversed(value.items()))
         elif isinstance(value, list): waiting.extend((f"{key}[{i}]", v) for i, v in reversed(list(enumerate(value))))
-        else: pairs.append((key, _escape(value)))
+        else: pairs.append((key, _escape(value, safe)))
     return pairs
 
-def _query_pairs(name, value, style="form", explode=True):
+def _query_pairs(name, value, style="form", explode=True, reserved=False):
     "The name and escaped value pairs of one query or form field."
+    safe = _RESERVED if reserved else ""
     if style == "json": return [(name, quote(json.dumps(value), safe=""))]
-    if not isinstance(value, (list, dict)): return [(name, _escape(value))]
-    if style == "deepObject": return _deep_pairs(name, value)
-    if not explode: return [(name, _DELIMITER.get(style, ",").join(_flat(value)))]
-    return [(name, _escape(v)) for v in value] if isinstance(value, list) else [(k, _escape(v)) for k, v in value.items()]
+    if not isinstance(value, (list, dict)): return [(name, _escape(value, safe))]
+    if style == "deepObject": return _deep_pairs(name, value, safe)
+    if not explode: return [(name, _DELIMITER.get(style, ",").join(_flat(value, safe.replace(",", ""))))]
+    return [(name, _escape(v, safe)) for v in value] if isinstance(value, list) else [(k, _escape(v, safe)) for k, v in value.items()]
 
 def _query_string(values, encoding, place):
     given = {name: value for name, value in values.items() if value is not None}
@@ -819,12 +843,12 @@ def _query_string(values, encoding, place):
 
 # %% ../../nbs/core/oas_to_schema.ipynb #c2a4130c
 def _path_value(name, value, style="simple", explode=False):
-    "One escaped path value. A value that is a step upwards is refused."
-    if (text := _path_text(name, value, style, explode)) in ("", ".", ".."): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
+    "One escaped path value. One that is empty, or a step upwards when it is written, is refused."
+    text = "" if _scalar(value) in ("", ".", "..", "[]", "{}") else _path_text(name, value, style, explode)
+    if text in ("", ".", ".."): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
     return text
 
 def _path_text(name, value, style, explode):
-    if _scalar(value) in ("", ".", "..", "[]", "{}"): raise SpecError(f"path parameter {name!r} cannot be {_scalar(value)!r}.")
     if style == "json": return quote(json.dumps(value), safe="")
     parts = [_escape(value)] if not isinstance(value, (list, dict)) else _flat(value)
     if isinstance(value, dict) and explode: parts = [f"{_escape(k)}={_escape(v)}" for k, v in value.items()]
@@ -861,7 +885,7 @@ def _validator_class():
     return validators.extend(Draft202012Validator, {"$ref": ref, "additionalProperties": others, "oneOf": known["anyOf"], **{word: lambda *args: () for word in unchecked}})
 
 # %% ../../nbs/core/oas_to_schema.ipynb #59074e42
-_NOTHING = object()
+_NOTHING = ...  # where there is no value, not even `None`
 
 def _second_tries(value, choices):
     "What a model may have meant by `value`."
@@ -895,17 +919,26 @@ def _mended(arguments, error, validator):
 def _wrong(error):
     "What a model is told about one argument."
     where, shown = ".".join(map(str, error.absolute_path)) or "arguments", json.dumps(error.schema, default=str)
+    if error.validator == "additionalProperties":
+        named = error.schema.get("properties", {})
+        return f"{where}: there is no {', '.join(repr(name) for name in error.instance if name not in named)[:80]}; there are: {', '.join(named)[:300] or 'none'}"
     if error.validator == "required": return f"{where}: {error.message.replace('is a required property', 'is missing')}"
     if error.validator in ("anyOf", "oneOf", "allOf", "not") or len(shown) > 300: shown = shown[:300] + " ..." * (len(shown) > 300)
     return f"{where}: {json.dumps(error.instance, default=str)[:80]} does not fit; expected {shown}"
 
-def _checked(arguments, schema):
-    "A copy of `arguments` that fits `schema`; raises `SpecError` that says what was expected."
+def _fits(value, schema, whole):
+    "Does `value` fit `schema`, a part of the schema `whole`?"
+    _steps_left.set([5_000])
+    try: return _validator_class()(whole).evolve(schema=schema).is_valid(value)
+    except RecursionError: return False
+
+def _checked(arguments, schema, nulls=False):
+    "A copy of `arguments` that fits `schema`; raises `SpecError` that says what was expected. With `nulls`, a null fits anywhere inside the body."
     _steps_left.set([5_000])
     arguments, validator = deepcopy(arguments), _validator_class()(schema)
     try:
         for _ in range(20):
-            errors = list(islice(validator.iter_errors(arguments), 20))
+            errors = list(islice((error for error in validator.iter_errors(arguments) if not (nulls and error.instance is None and error.absolute_path[0] == "body")), 20))
             if not errors: return arguments
             if not [error for error in errors if _mended(arguments, error, validator)]: break
     except RecursionError: return arguments  # a schema without end: the service shall judge
@@ -936,13 +969,15 @@ def _body_parts(body, body_type, encoding, files, method):
     if files == ["*"]:
         name, raw = _open_file(body)
         return {"data": raw, "headers": {"Content-Type": guess_type(name)[0] or "application/octet-stream" if "*" in kind else kind}}
-    if "*" in kind or kind == "application/json": return {"json": body}
-    if kind.startswith("multipart/"):
+    if body is not None and ("*" in kind or kind == "application/json"): return {"json": body}
+    if kind in (_FORM, _MULTIPART) and not isinstance(body, dict) or _is_xml(kind) and not isinstance(body, str) or kind.startswith("multipart/") and kind != _MULTIPART:
+        raise SpecError(f"{json.dumps(body, default=str)[:80]} cannot be sent as {kind}.")
+    if kind == _MULTIPART:
         sent = list(_multipart(body, files, encoding))
         return {"files": sent} if sent else {}
     if kind == _FORM: raw = _query_string(body, encoding, "body").encode()
-    else: raw = (json.dumps(body) if kind.endswith("+json") else _scalar(body)).encode()
-    return {"data": raw, "headers": {"Content-Type": kind}}
+    else: raw = (json.dumps(body) if kind.endswith(("+json", "/json")) or "*" in kind else _scalar(body)).encode()
+    return {"data": raw, "headers": {"Content-Type": "application/json" if "*" in kind else kind}}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #19a9d6d3
 _TEXT = re.compile(r"text/|.*(xml|json|javascript|yaml)$|$")
@@ -981,14 +1016,33 @@ def _group(place, value):
     if isinstance(value, dict): return {name: entry for name, entry in value.items() if entry is not None}
     raise SpecError(f"{place} must be an object, such as {{\"name\": \"value\"}}, not {json.dumps(value, default=str)[:80]}.")
 
-def _sorted_out(url, groups, known, rest):
-    "`groups` of arguments with those that a model put beside them; what the operation does not have is refused."
+def _sorted_out(groups, known, rest):
+    "Put into `groups` of arguments what a model put beside them. What the operation does not have is refused, or returned where it may be a part of the body."
     for place, names in known.items():
-        if names is None: continue
-        groups[place] = {**{name: rest[name] for name in names if rest.get(name) is not None}, **groups[place]}
-        if unknown := [name for name in groups[place] if name not in names]:
+        if unknown := [name for name in groups[place] if names is not None and name not in names]:
             raise SpecError(f"there is no {place} parameter {', '.join(map(repr, unknown))}; there are: {', '.join(names) or 'none'}.")
-    return groups
+    left = {}
+    for name, value in rest.items():
+        places = [place for place, names in known.items() if name in (names or ())]
+        if not places: left[name] = value
+        elif len(places) > 1 and value is not None: raise SpecError(f"{name!r} could be in {' or '.join(places)}. Put it into the one that is meant.")
+        elif value is not None: groups[places[0]].setdefault(name, value)
+    return left
+
+def _whole_body(body, left, request):
+    "The body with what `left` has of it; `_NOTHING` where there is none to send."
+    schema = request["schema"]
+    properties = schema["properties"]
+    mine, left = properties.get("body"), {name: value for name, value in left.items() if value is not None}
+    fields = _body_fields(mine, schema.get("$defs", {})) if left and mine is not None else {}
+    if (unknown := [name for name in left if name not in fields]) or left and not (body in (_NOTHING, None) or isinstance(body, dict)):
+        expected = "; ".join(f"{place}: {', '.join(group.get('properties') or fields)[:300]}" for place, group in properties.items())
+        raise SpecError(f"there is no argument {', '.join(map(repr, unknown or left))}; there are {expected or 'none'}.")
+    if left: body = {**left, **(body if isinstance(body, dict) else {})}
+    if mine is None and body not in (_NOTHING, None, {}): raise SpecError("there is no body in this request.")
+    needed = "body" in schema.get("required", ())
+    if mine is None or body is _NOTHING or body is None and not _fits(None, mine, schema): return {} if needed else _NOTHING
+    return _NOTHING if body == {} and not needed and not _fits(body, mine, schema) else body
 
 def _arguments(url, path, query, header, body, accepted, request, rest):
     "The arguments in their groups, checked against the schema of the operation where that is known."
@@ -996,12 +1050,11 @@ def _arguments(url, path, query, header, body, accepted, request, rest):
     names = lambda place: list(properties.get(place, {}).get("properties", ())) if "schema" in request else None
     known = {"path": _PLACEHOLDER.findall(url), "query": accepted, "header": names("header")}
     groups = {"path": _group("path", path), "query": _group("query", query), "header": _group("header", header)}
-    groups = _sorted_out(url, groups, known, rest)
+    left = _sorted_out(groups, known, rest)
     if "schema" not in request: return {**groups, "body": body}
-    given = {place: group for place, group in groups.items() if place in properties}
-    if "body" in properties and (body not in ({}, None) or "body" in request["schema"].get("required", ())): given["body"] = {} if body is None else body
-    absent = "body" in properties and "body" not in given
-    return {**groups, "body": _NOTHING if absent else body, **_checked(given, request["schema"])}
+    body = _whole_body(body, left, request)
+    given = {place: group for place, group in {**groups, "body": body}.items() if place in properties and group is not _NOTHING}
+    return {**groups, "body": body, **_checked(given, request["schema"], _kind(request.get("body_type") or "") == "application/merge-patch+json")}
 
 # %% ../../nbs/core/oas_to_schema.ipynb #f4d4c79c
 def _header_value(value, style="simple", explode=False):
@@ -1056,7 +1109,7 @@ def generate_request(
     method: str,                  # HTTP method
     path: dict = {},              # Values of the placeholders
     query: dict = {},             # Values of the query
-    body: Any = {},               # Body
+    body: Any = ...,              # Body; none if left out
     accepted_queries: list | None = None,  # Query parameters that the operation has; any if `None`
     *,
     header: dict = {},            # Values of header and cookie parameters
@@ -1075,5 +1128,5 @@ def generate_request(
         with _host_gate(url, trusted): reply = fetch(**_request(url, method, groups, request, known))
         reply.content = _blotted(reply.content, spellings)
         return _answer(reply)
-    except Exception as e:  # network, policy, a callback of credentials
+    except Exception as e:
         return {"message": _blotted(f"{function_name} could not be called: {e}", spellings)}

@@ -236,11 +236,13 @@ def handler_schema(
     return tool
 
 # %% ../../nbs/utils/store.ipynb #a5be8f4e
+_FACTS = ("service", "level", "untrusted")  # metadata of the tool of a function
+
 def _call(func, given, *first):
-    "Call `func` with `first` and those of `given` that it takes, checked against its signature."
+    "Call `func` with `first` and `given`, checked against its signature. Metadata is left out; what a handler does not take may be metadata of anybody's."
     known = list(signature(func).parameters)[len(first):]
     bare = partial(func, *first) if first else func
-    bound = bind_arguments(bare, {name: value for name, value in given.items() if name in known})
+    bound = bind_arguments(bare, {name: value for name, value in given.items() if name in known or not first and name not in _FACTS})
     return bare(*bound.args, **bound.kwargs)
 
 # %% ../../nbs/utils/store.ipynb #2778ed43
@@ -417,6 +419,6 @@ def execute_handler_core(
     "Run a function that changes a list of tools, with the arguments of a model and the list of the host."
     token = _fewer.set(max_tools)
     try:
-        if source := _source(tools, function_name): return _call(partial(find_operations, tools, source), kwargs)
+        if source := _source(tools, function_name): return _call(find_operations, kwargs, tools, source)
         return _call(getattr(import_module(module), function_name), kwargs, tools)
     finally: _fewer.reset(token)

@@ -276,7 +276,7 @@ def camera_kind(
 
 # %% ../../nbs/vision/camera.ipynb #dc9f490a
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C:\\ is a disk
-_VIDEO = re.compile(r"\.(mp4|m4v|mov|mkv|webm|avi|ts|mpe?g|flv|m3u8|mpd|mjpe?g|mjpg)$", re.I)
+_VIDEO = re.compile(r"\.(3gp|3g2|m2ts|mts|ogv|wmv|asf|vob|mp4|m4v|mov|mkv|webm|avi|ts|mpe?g|flv|m3u8|mpd|mjpe?g|mjpg)$", re.I)
 _MJPEG = re.compile(r"mjpe?g|/video(feed|stream)?(\.cgi)?$|action=stream", re.I)
 _YOUTUBE = re.compile(r"(^|\.)(youtube\.com|youtu\.be|youtube-nocookie\.com)$", re.I)
 
@@ -314,6 +314,20 @@ def _credentials(uri):
     if parts.username is None: return uri, None
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return bare, (unquote(parts.username), unquote(parts.password or ""))
+
+def _login(user, password):
+    "How to log in as a camera asks for it, by Digest or Basic."
+    import httpx2
+    class Login(httpx2.Auth):
+        way = None
+        def auth_flow(self, request):
+            if not self.way:
+                response = yield request
+                if response.status_code != 401: return
+                asked = " ".join(response.headers.get_list("www-authenticate")).lower()
+                self.way = (httpx2.DigestAuth if "digest" in asked else httpx2.BasicAuth)(user, password)
+            yield from self.way.auth_flow(request)
+    return Login()
 
 # %% ../../nbs/vision/camera.ipynb #abf51b33
 _MAGIC = re.compile(r"[*?\[]")
@@ -362,11 +376,12 @@ class PictureCamera:
 
 # %% ../../nbs/vision/camera.ipynb #033ae595
 def _modified(headers):
-    "When a picture was taken, if its server tells; `None` if not, or if it is in the future."
+    "When a picture was taken, if its server tells; `None` if not, or if its clock is not set."
     from email.utils import parsedate_to_datetime
-    try: when = parsedate_to_datetime(headers.get("last-modified") or "").replace(tzinfo=timezone.utc)
+    try: when = parsedate_to_datetime(headers.get("last-modified") or "")
     except (ValueError, TypeError): return None
-    return when if when <= _utc_now() else None
+    when = when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    return when if when.year > 2000 and when <= _utc_now() else None
 
 def _vouched(uri, url):
     "A block in which the host of `url` is trusted, if a person named the camera `uri` to the policy."
@@ -382,7 +397,9 @@ class SnapshotCamera:
     "An http(s) address that answers with one picture."
     live = True
 
-    def __init__(self, uri, timeout): self.uri, self.timeout, (self.url, self.auth) = uri, timeout, _credentials(uri)
+    def __init__(self, uri, timeout):
+        self.uri, self.timeout, (self.url, login) = uri, timeout, _credentials(uri)
+        self.auth = _login(*login) if login else None
 
     def read(self):
         try:

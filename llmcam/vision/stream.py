@@ -110,7 +110,7 @@ def _segment(self: _Segments, url, **headers):
 @patch
 def __call__(self: _Segments, url, flags, options):
     start, end = int(options.get("offset", 0)), int(options.get("end_offset", 0))
-    is_list = re.search(r"\.m3u8?($|\?)", url, re.I)
+    is_list = re.search(r"\.m3u8?$", urlsplit(url).path, re.I)
     reply = (self.open if is_list else self._segment)(url, **({"Range": f"bytes={start}-{end - 1}"} if end else {}))
     if not is_list and "mpegurl" not in reply.headers.get("Content-Type", "").lower(): return reply
     with reply: playlist = reply.read(2**22).decode(errors="replace")
@@ -140,8 +140,9 @@ class _Video:
         self.container = _open_container(target, options, timeout, give_up)
         if not self.container.streams.video: raise NotAPictureError("cannot be opened as video: it has no pictures")
         self.stream = self.container.streams.video[0]
-        self.finite = bool(self.container.duration) and self.container.format.name != "rtsp"
-        self.in_segments, self.drained = self.container.format.name == "hls", False
+        name = self.container.format.name
+        self.finite = name != "rtsp" and bool(self.container.duration or name != "hls" and self.container.size > 0)  # not every recorder writes how long a film is
+        self.in_segments, self.drained = name == "hls", False
         codec = self.stream.codec_context
         if codec.width * codec.height > MAX_PIXELS: raise TooLargeError(f"has frames of more than {MAX_PIXELS:,} pixels")
         codec.thread_count, codec.options = 1, {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
@@ -151,18 +152,19 @@ class _Video:
 def packets(self: _Video, clock=time.monotonic, sleep=time.sleep):
     "Yield each encoded picture, whether it can be decoded without those before it, and its size."
     frame = 1 / min(max(float(self.stream.average_rate or 25), 0.1), 240)
+    ahead = 2 * frame if self.stream.codec_context.has_b_frames else 0  # such a decoder wants two more before it shows one
     while True:
         start, first, due = clock(), None, 0.0
         for packet in self.container.demux(self.stream):
             if not (packet.size or self.finite): continue  # an empty packet ends a film, and brings out what the decoder holds back
-            if self.finite and packet.dts is not None:
+            if self.finite and packet.size:
                 first = packet.dts if first is None else first
-                due = float((packet.dts - first) * packet.time_base)
-                sleep(min(max(0, start + due - clock()), 5))
+                due = due + frame if packet.dts is None else float((packet.dts - first) * packet.time_base)
+                sleep(min(max(0, start + due - ahead - clock()), 5))
             yield packet, packet.is_keyframe, packet.size
         if not self.finite: return
         sleep(max(0, start + due + frame - clock()))
-        try: self.container.seek(self.container.start_time or 0)  # a recorded HLS stream starts at 1.4 s and has nothing before
+        try: self.container.seek(first or 0, stream=self.stream)  # few films start at 0, and some have nothing before their start
         except OSError: return  # a server that sends its film from the beginning only
 
 # %% ../../nbs/vision/stream.ipynb #92543d41
@@ -396,17 +398,17 @@ def _locked(log):
     return "is encrypted, and its key does not fit" if sum("'crypto+" in line for line in lines) > 1 else ""
 
 # %% ../../nbs/vision/stream.ipynb #210555fd
-NETWORK = {"rtsp_transport": "tcp", "live_start_index": "-1", "fpsprobesize": "0",
+NETWORK = {"rtsp_flags": "prefer_tcp", "live_start_index": "-1", "fpsprobesize": "0", "extension_picky": "0", "allowed_extensions": "ALL", "allowed_segment_extensions": "ALL",
            "protocol_whitelist": "http,https,tcp,tls,crypto,udp,rtp,rtsp,rtsps,rtmp,rtmps"}
 _LOCAL = {"protocol_whitelist": "file"}
-_FILMS = "mov,matroska,mpegts,mpeg,flv,avi,ogg,h264,hevc,m4v,mjpeg,mpjpeg,jpeg_pipe"  # formats that name no other files
+_FILMS = "mov,matroska,mpegts,mpeg,flv,avi,asf,ogg,h264,hevc,m4v,mjpeg,mpjpeg,jpeg_pipe"  # formats that name no other files
 
 def guarded_options(
     target: str,  # What a model wants FFmpeg to open: a path or an address
 ) -> dict:        # FFmpeg's options
     "How FFmpeg may open what a model named: by formats that hold their own pictures, and HLS only where the address says so."
     if "://" not in target: return {**_LOCAL, "format_whitelist": _FILMS}
-    if target.startswith("rtsp"): return {**NETWORK, "protocol_whitelist": "tcp", "format_whitelist": "rtsp"}
+    if target.startswith("rtsp"): return {**NETWORK, "rtsp_transport": "tcp", "protocol_whitelist": "tcp", "format_whitelist": "rtsp"}
     formats = _FILMS + ",hls,aac,mp3,ac3,eac3,webvtt" * (".m3u8" in target)
     return {**NETWORK, "protocol_whitelist": "http,https,tcp,tls,crypto,httpproxy", "format_whitelist": formats}
 
