@@ -64,8 +64,8 @@ FAULTS = ("truncated", "html", "empty", "flipped", "text", "huge", "bomb", "drip
 @contextmanager
 def snapshot_server(picture=None, stop=None):
     """Snapshots: `/ok.jpg`, `/old.jpg` (changed in 2024), and one path a fault, such as `/truncated.jpg`.
-    Gives the base URL and a dict; `state["fault"]` makes `/ok.jpg` fail that way."""
-    content, state, done = picture or jpeg(), {"fault": None, "requests": [], "headers": []}, threading.Event()
+    Gives the base URL and a dict; `state["fault"]` makes `/ok.jpg` fail that way. `/basic.jpg` and `/digest.jpg` ask for `state["login"]`."""
+    content, state, done = picture or jpeg(), {"fault": None, "requests": [], "headers": [], "login": "me:hid/den"}, threading.Event()
 
     class Handler(Quiet):
         def do_GET(self):
@@ -90,13 +90,14 @@ def snapshot_server(picture=None, stop=None):
             if said.startswith(way) and right(said): self.image(content)
             else: self.answer(b"who are you?", 401, WWW_Authenticate=way + ' realm="camera"' + ', nonce="a7", qop="auth"' * (way == "Digest"))
 
-        def do_basic(self): self.asks("Basic", lambda said: base64.b64decode(said.split()[1]) == b"me:hid/den")
+        def do_basic(self): self.asks("Basic", lambda said: base64.b64decode(said.split()[1]) .decode() == state["login"])
 
         def do_digest(self):
             def md5(*parts): return hashlib.md5(":".join(parts).encode()).hexdigest()
             def right(said):
                 told = {name: value for name, value in re.findall(r'(\w+)="?([^",]*)', said)}
-                secret, asked = md5("me", "camera", "hid/den"), md5("GET", self.path)
+                user, _, password = state["login"].partition(":")
+                secret, asked = md5(user, "camera", password), md5("GET", self.path)
                 return told["response"] == md5(secret, "a7", told["nc"], told["cnonce"], "auth", asked)
             self.asks("Digest", right)
 

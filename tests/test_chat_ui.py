@@ -207,20 +207,20 @@ def test_a_camera_s_password_stays_here(visit, alive):
     "A canary in the address of the camera reaches the camera, and nobody else: not when it works, not when it fails."
     from camera_servers import snapshot_server
     with snapshot_server() as (camera_url, camera):
-        uri = camera_url.replace("http://", "http://admin:CANARY-1@") + "/ok.jpg?token=CANARY-2&p=CANARY-3"
-        if not alive: camera["fault"] = "unavailable"
+        uri = camera_url.replace("http://", "http://admin:CANARY-1@") + "/basic.jpg?token=CANARY-2&p=CANARY-3"
+        camera["login"] = "admin:CANARY-1" if alive else "admin:another"
         with SessionManager(client=Recorder(), policy=ToolPolicy.web(trusted=(uri,))) as manager:
             app = make_app(manager, cameras=(uri,))
             with ChatServer(app, port=0) as server:
                 client = visit(server.url)
                 [talk] = app.state.site.talks.values()
-                for question in ("Take a picture", f"Take a picture from {camera_url}/ok.jpg", "How many cars do you see?"): talk.run_turn(question)
+                for question in ("Take a picture", f"Take a picture from {camera_url}/basic.jpg", "How many cars do you see?"): talk.run_turn(question)
                 for thread in [t for t in threading.enumerate() if t.name == "llmcam-view"]: thread.join(10)
                 told = everything(talk, client)
         assert not [where for where, text in told.items() if "CANARY" in text]
-        assert all(f"{camera_url}/ok.jpg" in text for text in told.values()), "they read its label"
+        assert all(f"{camera_url}/basic.jpg" in text for text in told.values()), "they read its label"
         assert all("CANARY-2" in path for path in camera["requests"]) and camera["requests"], "the camera gets its key"
-        assert all(headers.get("Authorization", "").startswith("Basic ") for headers in camera["headers"])
+        assert camera["headers"][-1]["Authorization"].startswith("Basic ")
         assert alive == bool([name for name in talk.pictures if name.startswith("cap_")])
 
 

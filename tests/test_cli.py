@@ -140,7 +140,7 @@ def test_ask_to_be_told_stays_and_tells(tmp_path):
     from camera_servers import snapshot_server
     code = "import sys; from llmcam.application.cli import main; sys.exit(main(['ask', '--offline', 'Tell me when there are at least 0 cars, every 1 second', '--camera', sys.argv[1]]))"
     with snapshot_server() as (url, camera):
-        uri = url.replace("//", "//admin:CANARY@") + "/ok.jpg"
+        camera["login"], uri = "admin:CANARY", url.replace("//", "//admin:CANARY@") + "/basic.jpg"
         with subprocess.Popen([sys.executable, "-c", code, uri], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LLMCAM_YOLO": "sample"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
             try:
                 answer, told = asked.stdout.readline(), asked.stdout.readline()
@@ -172,10 +172,10 @@ def test_ask_a_model_through_the_protocol(capsys, monkeypatch):
 def test_a_camera_s_password_is_not_told(capsys):
     from camera_servers import snapshot_server
     with snapshot_server() as (url, camera):
-        uri = url.replace("//", "//admin:CANARY@") + "/ok.jpg"
+        camera["login"], uri = "admin:CANARY", url.replace("//", "//admin:CANARY@") + "/basic.jpg"
         assert main(["ask", "--offline", "Take a picture", "--camera", uri]) == 0
     shown = capsys.readouterr()
-    assert "CANARY" not in shown.out + shown.err and f"{url}/ok.jpg" in shown.err and camera["headers"][0]["Authorization"]
+    assert "CANARY" not in shown.out + shown.err and f"{url}/basic.jpg" in shown.err and camera["headers"][-1]["Authorization"]
 
 
 def test_two_cameras(capsys):

@@ -971,7 +971,9 @@ def _is_counts(result, tool=None) -> bool:
 def _place_of(picture: str, talk: _Talk) -> str:
     "What a picture shows: the camera that it was captured from in this turn, else its file name."
     for m in talk.turn:
-        if "capture" in _words(m.name) and picture in _pictures_in(m.result) and m.args: return str(next(iter(m.args.values())))
+        if "capture" in _words(m.name) and picture in _pictures_in(m.result) and m.args:
+            camera = str(next(iter(m.args.values())))
+            return f"{PurePath(picture).name} of {camera}" if re.search(r"^(?!\w+:)[^*?]*[/\\][^.]*$|[*?]", camera) else camera  # one of a folder
     return picture if "*" in picture else PurePath(picture).name
 
 def _in(place: str) -> str: return f" {'in' if _IS_PICTURE.search(place) and ':' not in place else 'on'} {place}"
