@@ -32,7 +32,8 @@ def test_stations_presets_capture(service):
 
 
 @pytest.mark.parametrize("key, id", [("porvoo", "C0152001"), ("JYVASKYLA", "C0950101"), ("Jyväskylä", "C0950101"), ("Aijalansalmi", "C0950101"), ("tie 7", "C0152001"), ("vt 4 Inari", "C1456001"),
-                                     ("Utsjoelle", "C1456002"), ("Keski-Suomi", "C0950101"), ("C0152003", "C0152003"), ("c01502", "C0150201"), ("Porvo", "C0152001"), ("Inari Utsjoelle", "C1456002")])
+                                     ("Utsjoelle", "C1456002"), ("Keski-Suomi", "C0950101"), ("C0152003", "C0152003"), ("c01502", "C0150201"), ("Porvo", "C0152001"), ("Inari Utsjoelle", "C1456002"),
+                                     ("valtatie 7", "C0152001"), ("Helsinkiin", "C0150202")])
 def test_a_camera_is_found_by_town_road_direction_or_id(service, key, id):
     assert find_preset(key)["id"] == id
     assert Camera(f"digitraffic:{key}").frame().source == f"digitraffic:{id}"
@@ -47,6 +48,47 @@ def test_stations_are_named_by_words_as_well(service):
     for words in ("Porvoo", "porvo", "Tienpinta", "C0152003", "c01520", find_preset("Porvoo"), stations("Porvoo")[0]):
         assert [view.id for view in presets(words)] == ["C0152001", "C0152002", "C0152003"]
     with pytest.raises(CameraError, match="No road camera"): presets("Atlantis")
+
+
+def test_a_direction_is_not_taken_for_a_town_that_is_spelt_much_like_it(monkeypatch):
+    listed = [("C04501", "vt4_Oulu_Kiviniemi", "Tie 4 Oulu, Kiviniemi", "Oulu", "Pohjanmaa", ["Kemiin"]), ("C04502", "vt4_Kempele", "Tie 4 Kempele", "Kempele", "Pohjanmaa", ["Ouluun"])]
+    with digitraffic_server(listed) as (url, _):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        assert [find_preset(key).id for key in ("tie 4 Ouluun", "Oulu")] == ["C0450201", "C0450101"]
+
+
+def test_a_station_that_shows_nothing_is_passed_over(monkeypatch):
+    with digitraffic_server([("C01500", "vt7_Porvoo_A", "Tie 7 Porvoo, A", "Porvoo", "Uusimaa", []), *STATIONS], broken=("C01502",)) as (url, _):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        assert find_preset("Porvoo").id == "C0152001"
+
+
+def age(days):
+    "Make all that is kept so much older."
+    for path in (data_dir(shared=True) / "caches").glob("*.json"):
+        kept = json.loads(path.read_text())
+        path.write_text(json.dumps({**kept, "time": kept["time"] - days * 86400}))
+
+
+def test_an_old_book_is_better_than_none_and_than_a_part_of_it(monkeypatch):
+    broken = []
+    with digitraffic_server(broken=broken) as (url, state):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        whole = address_book()
+        broken += ["C01520", "C14560"]; age(8)
+        assert address_book() == whole  # two did not answer, and keep their places
+        del broken[:]; asked = state["requests"]
+        address_book(); assert state["requests"] == asked
+        age(0.1); address_book(); assert state["requests"] > asked  # what is missing is asked for again soon
+        age(8)
+    assert address_book() == whole and stations()
+
+
+def test_a_number_for_a_name_costs_nothing(monkeypatch):
+    with digitraffic_server([("C01502", 1502, 7, "Espoo", "Uusimaa", [8]), *STATIONS[1:]]) as (url, state):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        first, asked = address_book(), state["requests"]
+        assert address_book() == first and state["requests"] == asked and first[0].name == "8"
 
 
 def test_nothing_in_particular_is_porvoo(service):
@@ -159,6 +201,8 @@ def test_a_broken_entry_loses_only_itself():
         assert [(s.id, s.name) for s in stations("", base)] == [("C00002", "C00002"), ("C00003", "vt4_Oulu"), ("C00004", "vt6_Imatra")]
         assert [(p.id, p.place, p.name) for p in address_book(base)] == [("C0000401", "vt6_Imatra", "C0000401")]
         entries[:] = [{}]
+        assert len(stations("", base)) == 3  # what was kept is better
+        for path in (data_dir(shared=True) / "caches").glob("*.json"): path.unlink()
         with pytest.raises(AnswerError, match="no list of weather cameras"): address_book(base, update=True)
 
 

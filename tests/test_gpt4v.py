@@ -302,14 +302,33 @@ def test_the_same_question_is_asked_once(picture, tmp_path, monkeypatch):
 
 def test_what_is_kept_is_bounded_and_cannot_be_changed_from_outside(picture):
     answers, client, first = gpt4v._Answers(3), Client(), Look(["a"], "m", 5, 2)
-    answers.put(client, 0, first)
+    answers.put(client, 0, first, list)
     first.answer.append("b")
-    known = answers.get(client, 0)
+    known = answers.get(client, 0, list)
     known.answer.append("c")
-    assert answers.get(client, 0) == Look(["a"], "m", 0, 0, True)
-    for key in range(1, 4): answers.put(client, key, first)
-    assert answers.get(client, 0) is None and len(answers.kept[client]) == 3
-    answers.put(SimpleNamespace(), 0, first)  # cannot be a key: nothing is kept, nothing breaks
+    assert answers.get(client, 0, list) == Look(["a"], "m", 0, 0, True)
+    for key in range(1, 4): answers.put(client, key, first, list)
+    assert answers.get(client, 0, list) is None and len(answers.kept[client]) == 3
+    answers.put(SimpleNamespace(), 0, first, list)  # cannot be a key: nothing is kept, nothing breaks
+
+
+def test_the_same_question_for_another_type_is_another_question(picture):
+    class Scene(BaseModel): boats: int
+    First, path = Scene, picture()
+    class Scene(BaseModel):
+        boats: int
+        def model_post_init(self, _): assert self.boats < 3
+    client = Client(*['{"boats": 2}'] * 3, *['{"answer": [1, 2]}'] * 2)
+    found = [look("How many?", path, kind, client=client, model="m").answer for kind in (First.model_json_schema(), First, Scene, Scene)]
+    assert [type(answer) for answer in found] == [dict, First, Scene, Scene] and len(client.requests) == 3
+    found = [look("Which?", path, kind, client=client, model="m").answer for kind in (list[int], tuple[int, ...], tuple[int, ...])]
+    assert found == [[1, 2], (1, 2), (1, 2)] and len(client.requests) == 5
+
+
+@pytest.mark.parametrize("text", ['Sure {ok}: {"boats": 2}', '<think>{"a" or {b}}</think> {"boats": 2} {', '{x} {"boats": 2} and {y}'])
+def test_an_object_is_found_among_other_braces(text, picture):
+    class Scene(BaseModel): boats: int
+    assert look("How many?", picture(), Scene, client=Client(text), model="m").answer.boats == 2
 
 
 def test_tokens_are_summed(picture):

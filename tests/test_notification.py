@@ -497,3 +497,14 @@ def test_apprise():
         scheduler.run(0); assert send.failures == 1
         scheduler.run(10)
     assert not send.waiting and server.requests[-1].json()["message"] == "The ferry is in."
+
+
+def test_apprise_tells_what_has_lost_its_picture(tmp_path):
+    pytest.importorskip("apprise")
+    (tmp_path / "link.jpg").symlink_to("/etc/hostname")
+    scheduler = simulated()
+    with LocalServer({"*": (200, {}, b"")}) as server:
+        send = Apprise(f"json://{server.host}/", scheduler=scheduler)
+        for name in ("gone.jpg", "link.jpg"): send(Notification(f"Without {name}.", path=str(tmp_path / name)))
+        scheduler.run(60)
+    assert [r.json()["message"] for r in server.requests] == ["Without gone.jpg.", "Without link.jpg."] and not any(r.json()["attachments"] for r in server.requests)

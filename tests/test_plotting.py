@@ -15,6 +15,7 @@ from llmcam.core.offline import OfflineModel
 from llmcam.vision import plotting
 from llmcam.vision.camera import Camera, Frame
 from llmcam.vision.gpt4v import detector_eyes, looking_with
+from llmcam.vision.sample import render_scene
 from llmcam.vision.plotting import Count, Plot, PlotError, compare_detectors, plot_counts_over_time, plot_object
 
 
@@ -314,6 +315,28 @@ def test_a_time_line_is_readable(n, places):
 
 
 # Side by side
+
+@pytest.mark.parametrize("name", ["a$b^$.jpg", "_a.jpg", "%s.jpg"])
+def test_a_name_is_no_formula(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(plotting, "_METHODS", {"yolo": lambda path, name: Count(3)})
+    path = tmp_path / name
+    Image.fromarray(render_scene(t=1)[0]).save(path)
+    assert json.loads(plot_object([str(path)], "$x^$", methods=["yolo"]))["path"]
+
+
+def test_a_list_may_be_longer_than_a_path():
+    with pytest.raises(PlotError, match="There is no picture"): plot_object(",".join(f"cap_2024.09.28_15-59-{n:02}_Presidentinlinna.jpg" for n in range(12)), "car")
+
+
+def test_numbers_with_many_digits_keep_more_apart():
+    from llmcam.vision.plotting import _tell_numbers
+    from matplotlib.figure import Figure
+    def shown(n):
+        axes = Figure().subplots()
+        _tell_numbers(axes, [(n, t / 24, "black") for t in range(25)], n)
+        return len(axes.texts)
+    assert shown(10_000) < shown(9)
+
 
 def test_detectors_side_by_side(hours):
     with looking_with(OfflineModel(detector_eyes("sample", conf=.8, facts=False))): plot = compare_detectors([*hours[:2], "missing.jpg"], ["cars", "people"])

@@ -49,6 +49,17 @@ def test_a_job_may_ask_for_a_longer_pause():
     assert seen == [0, 10, 35, 45, 55]
 
 
+def test_a_sooner_look_comes_sooner_though_the_last_one_took_long():
+    scheduler, seen = simulated(), []
+    def slow():
+        seen.append(scheduler.clock.monotonic())
+        if len(seen) == 2: scheduler.clock.advance(2.5)
+        return Pause(2) if len(seen) == 2 else None
+    scheduler.every(300, slow)
+    scheduler.run(1000)
+    assert seen[:3] == [0, 300, 304.5] and seen[3] < 610
+
+
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="above 0"): simulated().every(0, print)
     with pytest.raises(ValueError): simulated().every(float("nan"), print)

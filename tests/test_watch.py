@@ -1,5 +1,6 @@
 "Rule watches: the right moment, once, for the price of a detection; whatever the camera, the program or the model does."
 import json, subprocess, sys, threading, time
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmcam.core.offline import ScriptedModel
-from llmcam.core.policy import PolicyError, ToolPolicy, gate
+from llmcam.core.policy import PolicyError, ToolPolicy, data_dir, gate
 from llmcam.utils.notification import Notification, Outbox
 from llmcam.utils.scheduler import Scheduler, SimulatedClock
 from llmcam.vision import watch as W
@@ -79,7 +80,8 @@ def fired(condition, counts, **rule):
     ({"every": 0}, "0.05 to 86400"), ({"every": "soon"}, "seconds"), ({"every": ""}, "seconds"), ({"every": "5 ms"}, "seconds"), ({"duration": "2 years"}, "seconds"), ({"every": float("nan")}, "every"), ({"number": -1}, "number"), ({"cooldown": -1}, "cooldown"),
     ({"duration": 1e12}, "duration"), ({"max_notifications": 0}, "max_notifications"), ({"conf": 2}, "conf"), ({"zone": "0.1,0.1"}, "left half"),
     ({"zone": "0,0 2,0 1,1"}, "from 0 to 1"), ({"zone": [(0, 0), (1, "x"), (1, 1)]}, "left half"), ({"condition": "crosses", "line": "diagonal"}, "horizontal"),
-    ({"condition": "at least", "number": 2, "hysteresis": 2}, "below number"), ({"condition": "crosses", "second_opinion": True}, "crosses"), ({"object": " "}, "boat")])
+    ({"condition": "at least", "number": 2, "hysteresis": 2}, "below number"), ({"condition": "more than", "number": 2, "hysteresis": 3}, "at most number"),
+    ({"condition": "crosses", "line": "0.5,0.5 0.5,0.5"}, "two different points"), ({"zone": "0.1,0.5 0.9,0.5 0.5,0.5"}, "is no zone"), ({"zone": [(0, 0), (1, 1), (1, 0), (0, 1)]}, "is no zone"), ({"condition": "crosses", "second_opinion": True}, "crosses"), ({"object": " "}, "boat")])
 def test_a_wrong_rule_says_what_would_be_right(wrong, lesson):
     with pytest.raises(RuleError) as failed: Rule(**{"camera": "pier", "object": "boat", **wrong})
     assert lesson in str(failed.value)
@@ -251,6 +253,39 @@ def test_a_watch_ends_with_its_budget_and_says_so():
 
 
 # Cameras
+
+def test_an_event_is_told_though_its_picture_cannot_be_kept():
+    world = World(listed(0, 2))
+    (data_dir() / "watch_w_1.jpg").mkdir(parents=True)
+    watch = world.watch()
+    world.scheduler.run(60)
+    assert [note.path for note in world.heard] == [None] and isinstance(watch.last_error, OSError)
+
+
+def test_what_was_seen_long_ago_is_not_how_things_are_now():
+    world = World(lambda t: 0 if t < 3600 else 5)
+    with closing(Watches(world.heard.append, **world.options)) as watches:
+        assert "Now there are no boats" in start_watch(watches, "pier", "boat", every=86400)
+        world.scheduler.run(9 * 3600)
+        assert "Now there are 5 boats" in start_watch(watches, "pier", "boat", condition="at least", every=86400)
+
+
+def test_what_was_seen_before_an_outage_confirms_nothing_after_it():
+    back = []
+    def show(t):
+        if 20 < t < 30_000: return OSError("away")
+        if t > 20: back.append(t)
+        return int(t == 20 or back[:1] == [t])
+    world = World(show)
+    world.watch(every=10, cooldown=0)
+    world.scheduler.run(31_000)
+    assert [note.kind for note in world.heard] == ["down", "back"] and len(back) > 3
+
+
+def test_a_rehearsal_ends_where_the_watch_would():
+    frames = [frame_of(n, NOON + timedelta(seconds=10 * i)) for i, n in enumerate([0, 1, 0, 1, 0, 1])]
+    for most in (1, 2): assert len(backtest(Rule("pier", "boat", confirm="1 of 1", cooldown=0, max_notifications=most), frames, detect=Eyes()).fired) == most
+
 
 def test_a_hundred_watches_read_and_search_once():
     world = World(busy)
@@ -483,6 +518,16 @@ def test_only_events_leave_pictures_and_only_the_last_ones(own_data):
     world.scheduler.run(600)
     assert len(world.heard) == 30 and sorted(p.name for p in own_data.iterdir()) == ["watch_w_28.jpg", "watch_w_29.jpg", "watch_w_30.jpg"]
     assert Path(world.heard[-1].path).read_bytes()[:2] == b"\xff\xd8" and len(watch.state.evidence) == 3
+
+
+def test_a_picture_replaces_a_link_that_leads_elsewhere(own_data):
+    own_data.mkdir(); (own_data.parent / "private").write_bytes(b"x")
+    for number in (1, 2, 3): (own_data / f"watch_w_{number}.jpg").symlink_to(own_data.parent / "private")
+    world = World(lambda t: int(t // 10) % 2)
+    world.watch(confirm="1 of 1", cooldown=0)
+    world.scheduler.run(60)
+    assert (own_data.parent / "private").read_bytes() == b"x"
+    assert len(world.heard) == 3 and all(Path(note.path).read_bytes()[:2] == b"\xff\xd8" for note in world.heard)
 
 
 def test_a_record_that_was_tampered_with_removes_no_other_file(own_data):

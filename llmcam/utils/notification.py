@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from functools import wraps
 from inspect import isfunction, ismethod
 from math import inf
+from pathlib import Path
 from threading import Event, RLock
 from time import time as unix_time
 from uuid import uuid4
@@ -286,7 +287,7 @@ class Apprise(_Courier):
     def __repr__(self): return f"Apprise({len(self._service)} services, {len(self.waiting)} waiting, {self.failures} failures)"
 
     def _post(self, note):
-        if not self._service.notify(body=str(note), title=self.title, attach=note.path): raise NetError("Apprise could not deliver it to all services.")
+        if not self._service.notify(body=str(note), title=self.title, attach=note.path if note.path and Path(note.path).is_file() and not Path(note.path).is_symlink() else None): raise NetError("Apprise could not deliver it to all services.")
 
 # %% ../../nbs/utils/notification.ipynb #3fb094d1
 class StreamStopped(RuntimeError):

@@ -207,6 +207,7 @@ def _done(self: Scheduler, job, pause):
 @patch
 def _next_due(self: Scheduler, job, pause):
     due, now = job.due + pause, self.clock.monotonic()
+    if pause < job.interval and due < now: return now + pause  # asked for sooner: not a whole interval later because it took long
     missed = int((now - due) // job.interval) + 1 if due < now else 0
     job.missed += missed
     return due + missed * job.interval

@@ -92,7 +92,7 @@ def _brief(feature):
     "What we keep of a station in the list; `None` if its entry cannot be read."
     try:
         found = feature["properties"]
-        return AttrDict(id=str(found["id"]), name=found.get("name") or str(found["id"]), presets=[p["id"] for p in found.get("presets") or [] if p.get("inCollection", True)])
+        return AttrDict(id=str(found["id"]), name=str(found.get("name") or found["id"]), presets=[p["id"] for p in found.get("presets") or [] if p.get("inCollection", True)])
     except (KeyError, TypeError, AttributeError): return None
 
 # %% ../../nbs/vision/dtcam.ipynb #15583e9c
@@ -101,11 +101,13 @@ def _listing(url, max_age=3600):
     kept, fresh = _read_cache("stations", url, max_age)
     stations = kept["stations"]
     if fresh: return stations
-    try: reply = _get(url, headers={"If-None-Match": kept["etag"]} if stations and kept.get("etag") else {}).raise_for_status()
-    except NetError as e:
-        if stations: return stations
+    try:
+        reply = _get(url, headers={"If-None-Match": kept["etag"]} if stations and kept.get("etag") else {}).raise_for_status()
+        if reply.status != 304 or not stations: stations = _features(reply, url)
+    except (NetError, AnswerError) as e:
+        if stations: return stations  # an old list is better than none
+        if isinstance(e, AnswerError): raise
         raise _fault(f"No list of road cameras: {e}", UnreachableError) from e
-    if reply.status != 304 or not stations: stations = _features(reply, url)
     _write_cache("stations", url, stations=stations, etag=reply.headers.get("etag") or kept.get("etag"))
     return stations
 
@@ -120,16 +122,16 @@ def _features(reply, url):
 def _plain(text):
     "`text` in lower case and plain letters, words apart."
     folded = unicodedata.normalize("NFKD", str(text)).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", " ", re.sub(r"\b(?:tie|vt|kt|st|yt|road|highway)[\s_]?(\d+)", r"r\1", folded.replace("_", " "))).strip()
+    return re.sub(r"[^a-z0-9]+", " ", re.sub(r"\b(?:(?:valta|kanta|seutu|yhdys)?tie|vt|kt|st|yt|road|highway)[\s_]?(\d+)", r"r\1", folded.replace("_", " "))).strip()
 
 def _matches(word, words): return any(found.startswith(word) and (found == word or not word[-1].isdigit()) for found in words)
 
 # %% ../../nbs/vision/dtcam.ipynb #de474301
-def _search(key, records, text):
-    "The `records` whose `text` has all words of `key`; best first."
+def _search(key, records, text, guess=True):
+    "The `records` whose `text` has all words of `key`, or if we may `guess` words much like them; best first."
     wanted, texts = _plain(key).split() or str(key).split(), [_plain(text(record)).split() for record in records]
     known = {word for words in texts for word in words}
-    wanted = [w if _matches(w, known) else (get_close_matches(w, known, n=1, cutoff=0.8) or [w])[0] for w in wanted]
+    wanted = [w if not guess or _matches(w, known) else (get_close_matches(w, known, n=1, cutoff=0.8) or [w])[0] for w in wanted]
     found = [(sum(w not in words for w in wanted), i) for i, words in enumerate(texts) if all(_matches(w, words) for w in wanted)]
     return [records[i] for _, i in sorted(found)]
 
@@ -147,8 +149,8 @@ def _views(document, base):
     "The presets in the document of a station."
     found = document["properties"]
     place = (found.get("names") or {}).get("fi") or found.get("name") or found["id"]
-    return [AttrDict(id=p["id"], name=p.get("presentationName") or p["id"], place=place, municipality=found.get("municipality") or "",
-                     province=found.get("province") or "", station=found["id"], url=p.get("imageUrl") or f"{_IMAGES}/{p['id']}.jpg", base=base)
+    return [AttrDict(id=str(p["id"]), name=str(p.get("presentationName") or p["id"]), place=str(place), municipality=str(found.get("municipality") or ""),
+                     province=str(found.get("province") or ""), station=str(found["id"]), url=str(p.get("imageUrl") or "") or f"{_IMAGES}/{p['id']}.jpg", base=base)
             for p in found.get("presets") or [] if p.get("inCollection", True)]
 
 # %% ../../nbs/vision/dtcam.ipynb #a8f4b006
@@ -159,7 +161,7 @@ def _station_views(id, base, timeout=10.0):
     except NetError as e: raise _fault(f"Station {id} cannot be asked: {e}", UnreachableError) from e
     if reply.status != 200: raise AnswerError(f"Station {id} is not known ({reply.status}). Search with camera_address_book.")
     try: return _views(reply.json(), base)
-    except (ValueError, KeyError, TypeError, AttributeError) as e: raise AnswerError(f"The document of station {id} cannot be read: {e!r}") from e
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e: raise AnswerError(f"The document of station {id} cannot be read: {e!r}") from e
 
 # %% ../../nbs/vision/dtcam.ipynb #d323608c
 _ID = re.compile(r"(C\d{5})(\d{2})?", re.I)  # of a station, and of a preset
@@ -176,7 +178,7 @@ def _station_of(text):
     return {"id": found[1].upper()} if found else find_preset(text)
 
 # %% ../../nbs/vision/dtcam.ipynb #a318e7b4
-_WORKERS, _WEEK = 32, 7 * 24 * 3600
+_WORKERS, _HOUR, _WEEK = 32, 3600, 7 * 24 * 3600
 
 def _try_views(id, base):
     try: return _station_views(id, base)
@@ -191,8 +193,9 @@ def _build(base):
         for id in todo: found[id] = _try_views(id, base)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="llmcam-roads") as pool:
         for done in [pool.submit(copy_context().run, work) for _ in range(_WORKERS)]: done.result()
-    book = [view for id in ids for view in found[id] or ()]
-    if not book: raise AnswerError(f"None of the {len(ids)} stations at {base} answered.")
+    if not any(found.values()): raise AnswerError(f"None of the {len(ids)} stations at {base} answered.")
+    old = _read_cache("book", base, _WEEK)[0]["book"]
+    book = [view for id in ids for view in (found[id] if found[id] is not None else [view for view in old if view.station == id])]
     _write_cache("book", base, book=book, missing=[id for id in ids if found[id] is None])
     return book
 
@@ -201,10 +204,15 @@ def address_book(
     stations_url: str | None = None,  # Address of the list; Digitraffic if `None`
     update: bool = False,             # Ask all stations again, even if the book is fresh
 ) -> list:                            # All presets, as `presets` gives them
-    "Every road camera there is, from disk if the book is younger than a week."
+    "Every road camera there is, from disk if the book is younger than a week, or an hour where stations are missing from it."
     base = _stations_url(stations_url)
     kept, fresh = _read_cache("book", base, _WEEK)
-    return kept["book"] if fresh and not update else _build(base)
+    if fresh and kept.get("missing"): _, fresh = _read_cache("book", base, _HOUR)
+    if fresh and not update: return kept["book"]
+    try: return _build(base)
+    except CameraError:
+        if kept["book"] and not update: return kept["book"]  # an old book is better than none
+        raise
 
 # %% ../../nbs/vision/dtcam.ipynb #27d591fa
 def _preset_text(p): return f"{p.place} {p.municipality} {p.province} {p.name} {p.id} {p.station}"
@@ -228,6 +236,13 @@ def camera_address_book(
     return json.dumps({"found": len(found), "cameras": [_entry(p) for p in found[:limit]], **more}, ensure_ascii=False)
 
 # %% ../../nbs/vision/dtcam.ipynb #6e960982
+def _first_views(stations, base):
+    "What the first of `stations` shows that shows anything."
+    for station in stations:
+        try: views = _station_views(station.id, base) if station.presets else ()
+        except AnswerError: continue  # this one is broken, and nobody asked for it by its id
+        if views: return views
+
 def find_preset(
     key: "str | dict",                # Preset, its id, the id of a station, or words to search for
     stations_url: str | None = None,  # Address of the list; Digitraffic if `None`
@@ -238,8 +253,9 @@ def find_preset(
     if found := _ID.fullmatch(text):
         views = _station_views(found[1].upper(), base)
         chosen = [view for view in views if view.id == text.upper()] or ([] if found[2] else views)
-    elif near := stations(text, base): chosen = _station_views(near[0].id, base)
-    else: chosen = _search(text, address_book(base), _preset_text)
+    else:
+        near = _search(text, _listing(base), lambda station: f"{station.name} {station.id}", guess=False)
+        chosen = _first_views(near, base) or _search(text, address_book(base), _preset_text)
     if not chosen: raise AddressError(f"No road camera for {text[:80]!r}. Search with camera_address_book(search=...).")
     return chosen[0]
 

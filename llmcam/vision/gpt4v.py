@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from weakref import WeakKeyDictionary
@@ -150,16 +151,20 @@ def _typed(answer):
 
 # %% ../../nbs/vision/gpt4v.ipynb #45d94473
 def _json_texts(text):
-    "Where in `text` a JSON object may be: in a fence, or from the first brace to the last."
-    yield from re.findall(r"```(?:json)?\s*(\{.*?\})\s*```", text, re.S)
+    "Where in `text` a JSON object may be: in a fence, from the first brace to the last, or from any of the first braces on."
+    for fenced in text.split("```")[1:-1]:
+        fenced = fenced.removeprefix("json").strip()
+        if fenced[:1] == "{" and fenced[-1:] == "}": yield fenced
     start, end = text.find("{"), text.rfind("}")
     if 0 <= start < end: yield text[start:end + 1]
+    for brace in islice(re.finditer("{", text), 1, 50):
+        with suppress(ValueError, RecursionError): yield text[brace.start():json.JSONDecoder().raw_decode(text, brace.start())[1]]
 
 def _objects_in(text) -> Iterator[dict]:
     "The JSON objects that `text` may hold, repaired."
     for found in _json_texts(text):
         for repaired in (found, re.sub(r",\s*([}\]])", r"\1", found)):
-            for read in (json.loads, ast.literal_eval):
+            for read in (json.loads, ast.literal_eval) if len(found) < 100_000 else (json.loads,):  # Python takes seconds to read a megabyte
                 try: value = read(repaired)
                 except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError): continue
                 if isinstance(value, dict): yield value
@@ -271,17 +276,19 @@ class _Answers:
     "The latest looks of each client."
     def __init__(self, most=256): self.most, self.lock, self.kept = most, Lock(), WeakKeyDictionary()
 
-    def get(self, client, key):
+    def get(self, client, key, answer):
         with self.lock, suppress(TypeError):
             looks = self.kept.get(client, {})
             if key not in looks: return None
             looks.move_to_end(key)
-            return replace(looks[key], answer=deepcopy(looks[key].answer), prompt_tokens=0, completion_tokens=0, cached=True)
+            kind, look = looks[key]
+            if kind != answer: return None  # of the same schema, and another class all the same
+            return replace(look, answer=deepcopy(look.answer), prompt_tokens=0, completion_tokens=0, cached=True)
 
-    def put(self, client, key, look):
+    def put(self, client, key, look, answer):
         with self.lock, suppress(TypeError):
             looks = self.kept.setdefault(client, OrderedDict())
-            looks[key] = replace(look, answer=deepcopy(look.answer))
+            looks[key] = answer, replace(look, answer=deepcopy(look.answer))
             if len(looks) > self.most: looks.popitem(last=False)
 
 _answers = _Answers()
@@ -291,9 +298,9 @@ def _key(*what): return hashlib.sha256(repr(what).encode()).hexdigest()
 def _ask_once(client, model, content, answer=None, fresh=False):
     "`_ask`, or what it said the last time."
     key = _key(data_dir().resolve(), model, content, answer and _typed(answer)[0])
-    if not fresh and (known := _answers.get(client, key)): return known
+    if not fresh and (known := _answers.get(client, key, answer)): return known
     look = _ask(client, model, content, answer)
-    _answers.put(client, key, look)
+    _answers.put(client, key, look, answer)
     return look
 
 # %% ../../nbs/vision/gpt4v.ipynb #c6c5ec18

@@ -45,9 +45,13 @@ class Count:
 def _count_yolo(path, name):
     "Ask the detector."
     from llmcam.vision.yolo import detect
-    found, wanted = detect(path), classes_of(name)
-    if not set(wanted) & set(found.classes): return Count(why=f"the detector does not know {name}")
-    return Count(sum(n for kind, n in found.counts.items() if kind in wanted))
+    return _number(detect(path), name)
+
+def _number(found, name):
+    "How often `name` is among the detections `found`."
+    from llmcam.vision.yolo import DetectorError
+    try: return Count(len(found.only(name)))
+    except DetectorError: return Count(why=f"the detector does not know {name}")
 
 def _count_gpt(path, name):
     "Ask the vision model."
@@ -169,6 +173,8 @@ def _figure(name, labels, shared, counted):
     return figure
 
 def _png(figure):
+    from matplotlib.text import Text
+    for text in figure.findobj(Text): text.set_parse_math(False)  # a name with two dollars is no formula
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
@@ -185,7 +191,11 @@ def _listed(text):
             except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError): continue
         raise PlotError(f"{shorten(text, 60)} is no list of paths. Give [\"one.jpg\", \"two.jpg\"], or one path a line.")
     lines = text.splitlines()
-    return lines[0].split(",") if len(lines) == 1 and not Path(text).exists() else lines
+    return lines[0].split(",") if len(lines) == 1 and not _exists(text) else lines
+
+def _exists(text):
+    try: return Path(text).exists()
+    except (OSError, ValueError): return False  # longer than any path
 
 def _path(image):
     "The file of a picture: a path, or a frame, which is saved if it was not."
@@ -249,9 +259,7 @@ def _moment(frame, names):
     except Exception as e: found, why = None, _first_line(e)
     def count(name):
         if found is None: return Count(why=why)
-        wanted = set(classes_of(name))
-        if not wanted & set(found.classes): return Count(why=f"the detector does not know {name}")
-        return Count(sum(n for kind, n in found.counts.items() if kind in wanted))
+        return _number(found, name)
     return _Moment(frame.time.astimezone(), frame.place, {name: count(name) for name in names})
 
 # %% ../../nbs/vision/plotting.ipynb #244e49fc
@@ -277,7 +285,7 @@ def _tell_numbers(ax, points, top):
     from matplotlib.patheffects import withStroke
     near, told = (max(t for _, t, _ in points) - min(t for _, t, _ in points)) / 40 if points else 0, []
     for n, t, colour in sorted(points, key=lambda point: -point[0]):
-        if not any(abs(t - other) < near and abs(n - m) < top / 6 or t == other and n == m for m, other, _ in told): told.append((n, t, colour))
+        if not any(abs(t - other) < near * max(1, len(str(max(n, m))) / 2) and abs(n - m) < top / 6 or t == other and n == m for m, other, _ in told): told.append((n, t, colour))
     for n, t, colour in sorted(told, key=lambda point: point[1]):
         ax.annotate(n, (t, n), (0, 6), textcoords="offset points", ha="center", fontsize=8, fontweight="bold", color=colour, path_effects=[withStroke(linewidth=2.5, foreground="white")])
 
@@ -430,6 +438,6 @@ def compare_detectors(
     if len(paths) > _MOST_ROWS: raise PlotError(f"{len(paths)} pictures are too many to look at; choose at most {_MOST_ROWS}.")
     opinions = _opinions(paths, objects)
     failed = {path.name: both for path, both in zip(paths, opinions) if isinstance(both, str)}
-    if len(failed) == len(set(p.name for p in paths)): raise PlotError(f"Nothing could be compared. {next(iter(failed.values()))}")
+    if all(isinstance(both, str) for both in opinions): raise PlotError(f"Nothing could be compared. {next(iter(failed.values()))}")
     differ = {str(path): both.disagreements for path, both in zip(paths, opinions) if not isinstance(both, str) and both.disagreements}
     return _plotted(_comparison(paths, opinions, bool(objects)), "comparison", disagreements=differ, notes=failed or None)

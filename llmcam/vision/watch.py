@@ -26,14 +26,14 @@ from uuid import uuid4
 from annotated_types import Ge, Le
 from fastcore.basics import patch
 from ..core.fn_to_schema import bind_arguments, function_schema
-from ..core.policy import confine, current_policy, data_dir, gate, get_policy, tool_level
+from ..core.policy import confine, current_policy, data_dir, gate, get_policy, tool_level, write_over
 from ..utils.file_manager import safe_name
 from ..utils.notification import Notification, _bounded, _bounds
 from ..utils.scheduler import Pause, Scheduler, default_scheduler
-from .camera import CameraError, Frame, _kind_name, _provenance, _stamped, open_camera
+from .camera import CameraError, Frame, _array, _kind_name, _provenance, _stamped, open_camera
 from .stream import _public, recorded_frames
 from .gpt4v import ask_image
-from .yolo import Detections, DetectorError, LineCounter, Tracker, _chosen, _named_zone, detect, load_detector
+from .yolo import Detections, DetectorError, LineCounter, Tracker, _chosen, _corners, _named_zone, detect, load_detector
 
 # %% ../../nbs/vision/watch.ipynb #37894c4f
 Condition = Literal["appears", "disappears", "at least", "at most",
@@ -58,8 +58,15 @@ def _points(given, least, known):
 
 def _zone(given):
     known = {**{name: tuple(_named_zone(name)) for name in _SHARES}, **_THIRDS}
-    return isinstance(given, str) and tuple(_named_zone(given)) or _points(given, 3, known)
-def _line(given): return _points(given, 2, _LINES)[:2]
+    corners = isinstance(given, str) and tuple(_named_zone(given)) or _points(given, 3, known)
+    try: _corners(corners)
+    except DetectorError as e: raise RuleError(str(e)) from e
+    return corners
+
+def _line(given):
+    ends = _points(given, 2, _LINES)[:2]
+    if ends[0] != ends[1]: return ends
+    raise RuleError(f"{str(given)[:80]!r} is no line; give two different points.")
 
 # %% ../../nbs/vision/watch.ipynb #192edf29
 def _k_of_n(given):
@@ -75,7 +82,7 @@ _SPAN = re.compile(r"(?:every )?(\d*\.?\d+)? *(s|sec(?:ond)?s?|m|min(?:ute)?s?|h
 
 def _seconds(given):
     "What words such as `5 minutes` mean in seconds; anything else as it is."
-    found = isinstance(given, str) and _SPAN.fullmatch(given.strip().lower())
+    found = isinstance(given, str) and len(given) <= 40 and _SPAN.fullmatch(given.strip().lower())
     return float(found[1] or 1) * _UNITS[(found[2] or "s")[0]] if found and any(found.groups()) else given
 
 _LIMITS = {"number": (0, 10_000), "every": (0.05, 86400), "cooldown": (0, 7 * 86400), "hysteresis": (0, 1000),
@@ -113,6 +120,10 @@ class Rule:
         for name, value in asked.items(): object.__setattr__(self, name, value)
         self._check()
 
+    def __repr__(self):
+        said = {**vars(self), "camera": self.shown}
+        return f"Rule({', '.join(f'{name}={value!r}' for name, value in said.items())})"
+
 # %% ../../nbs/vision/watch.ipynb #9b92ff62
 @patch
 def _check(self: Rule):
@@ -124,6 +135,8 @@ def _check(self: Rule):
     if len(self.object) > 200 or len(str(self.camera)) > 2000: raise RuleError("object or camera is too long. Name one thing, and one address.")
     if self.condition == "at least" and not 0 <= self.hysteresis < max(self.number, 1):
         raise RuleError(f"hysteresis is {self.hysteresis}; below number, which is {self.number}, or the watch would speak once and never again.")
+    if self.condition == "more than" and not 0 <= self.hysteresis <= self.number:
+        raise RuleError(f"hysteresis is {self.hysteresis}; at most number, which is {self.number}, or the watch would speak once and never again.")
     if self.condition == "crosses" and self.second_opinion: raise RuleError("A second opinion sees one picture, and no crossing. Leave it out for crosses.")
 
 @patch(as_prop=True)
@@ -247,6 +260,7 @@ def _spoken(rule, state, now):
 
 # %% ../../nbs/vision/watch.ipynb #55f4c763
 _SOON = 2.0  # Seconds from a look that shows something new to the one that confirms it
+_NOW = 10.0  # Seconds for which a picture that another watch took shows how things are
 _UPWARD = ("appears", "at least", "more than")
 
 def _is_open(rule, state, now):
@@ -401,7 +415,7 @@ def start(self: Watch):
     delay = min(max((self.state.due or 0) - self._now(), 0.0), max(self.rule.every, _LONGEST_PAUSE))
     self._halted.clear()
     with self._gated(): self._feed = self.observations.join(self.rule.camera, self.policy)
-    self._job = self._last = self.scheduler.every(self.rule.every, self._turn, delay=delay, group=self._feed, context=self._context)
+    self._job = self._last = self.scheduler.every(self.rule.every, self._turn, delay=delay, group=self._feed, context=self._context.copy())
     return self
 
 @patch
@@ -528,17 +542,19 @@ def _look(self: Watch, state, rule, now):
     "Look once: the notifications that follow."
     if (feed := self._feed) is None: return []  # stopped a moment ago
     with self._gated():
-        look = feed.look(self.scheduler.clock, 0.4 * self._waited)
+        look = feed.look(self.scheduler.clock, min(0.4 * self._waited, _NOW))
         if self._halted.is_set(): return []
         if look.error: raise look.error.with_traceback(None)  # the same one for all who share the look
         self._still, self._pictured = bool(state.ahead) and look.frame.time == self._pictured, look.frame.time
         if self._still: return []  # the same picture again confirms nothing
         found = self.observations.find(feed, look, rule)
-        notes, seen, self.count = self._back(now), self._seen(found), len(found)
+        seen, self.count = self._seen(found), len(found)
+        notes = self._back(now)
         if not decide(rule, state, seen, now): return notes
         claim = rule.claim(_settled(rule, state) if rule.condition == "changes" else None)
         words = None if self._is_refuted(look.frame, claim) else _words(rule, state, found, look.frame)
-        path = self._save(found, look.frame, state.told + 1) if words else None
+        try: path = self._save(found, look.frame, state.told + 1) if words else None
+        except OSError as e: self.last_error, path = e, None  # a full disk: the words come without their picture
     _spoken(rule, state, now)
     if not words: return notes
     state.told += 1
@@ -621,6 +637,7 @@ def _back(self: Watch, now):
     state = self.state
     was_down, state.down, state.failures = state.down, False, 0
     if not was_down: return []
+    state.window = []  # what was seen before confirms nothing now
     return [self._note(f"{self.rule.shown} can be watched again, after {_span(max(0, now - state.down_at))}.", "back")]
 
 # %% ../../nbs/vision/watch.ipynb #906cde0a
@@ -629,7 +646,7 @@ def _save(self: Watch, found, frame, number) -> Path:
     "Save the picture of an event, with the place, time and source of its frame."
     picture = found.annotated() if self.tracks is None else self.tracks[1].annotated(found)
     path = data_dir() / f"watch_{safe_name(self.id)}_{number}.jpg"
-    path.write_bytes(_stamped(replace(frame, image=picture, encoded=None))[0])
+    write_over(path, _stamped(replace(frame, image=picture, encoded=None))[0])
     kept = self.state.evidence = [*(other for other in self.state.evidence if other != str(path)), str(path)]
     while len(kept) > self.keep: self._remove(Path(kept.pop(0)))
     return path
@@ -645,23 +662,19 @@ def _remove(self: Watch, path):
 def _is_refuted(self: Watch, frame, claim) -> bool:
     "Does the second opinion, if there is one, say no?"
     if not self.rule.second_opinion: return False
-    path = data_dir() / f"watch_{safe_name(self.id)}_asked.jpg"
-    try:
-        _save_zone(frame.image, self.rule.zone, path)
-        answer = ask_image(f"Does this picture show {claim}? Answer with yes or no only.", str(path), client=self.client, model=self.model)
+    asked = f"Does this picture show {claim}? Answer with yes or no only."
+    try: answer = ask_image(asked, Frame(_with_zone(frame.image, self.rule.zone)), client=self.client, model=self.model)
     except Exception as e: self.last_error = e; return False  # whatever a model's client raises, the detector has spoken
-    finally:
-        with suppress(OSError): path.unlink()
     no = bool(re.match(r"\W*no\b", answer, re.I))
     self.state.refuted += no
     return no
 
-def _save_zone(image, zone, path):
-    "Save a picture with the outline of the zone."
+def _with_zone(image, zone):
+    "A picture with the outline of the zone."
     from PIL import Image, ImageDraw
     picture = Image.fromarray(image)
     if zone: ImageDraw.Draw(picture).polygon([(x * picture.width, y * picture.height) for x, y in zone], outline="white", width=3)
-    picture.save(path, "JPEG", quality=88)
+    return _array(picture)
 
 # %% ../../nbs/vision/watch.ipynb #8e466674
 @patch
@@ -848,8 +861,7 @@ def save(self: Backtest,
 ) -> Path:
     "Save the plot."
     path = Path(path) if path else data_dir() / f"plot_watch_{uuid4().hex[:8]}.png"
-    path.write_bytes(self._repr_png_())
-    return path
+    return write_over(path, self._repr_png_())
 
 # %% ../../nbs/vision/watch.ipynb #b6001923
 def _sampled(uri, pause, minutes):
@@ -921,6 +933,7 @@ def backtest(
         if not decide(rule, watch.state, watch._seen(found), now): continue
         result.fired[i] = _words(rule, watch.state, found, frame)
         _spoken(rule, watch.state, now)
+        if len(result.fired) >= rule.max_notifications: break
     return result
 
 _NO_SCHEDULER = Scheduler(workers=0)
@@ -962,7 +975,7 @@ def preview(self: Watches,
     with watch._gated():
         feed = watch.observations.join(rule.camera, watch.policy)
         try:
-            look = feed.look(watch.scheduler.clock, 0.4 * rule.every)
+            look = feed.look(watch.scheduler.clock, min(0.4 * rule.every, _NOW))
             if look.error: raise look.error
             return len(watch.observations.find(feed, look, rule))
         finally: watch.observations.leave(feed)
