@@ -95,6 +95,15 @@ def test_servers_of_one_path():
     with pytest.raises(SpecError, match="not an address"): api_schema(None, document(paths, servers=[{"url": "https://[[].org"}]))
     assert api_schema("http://z.org", document({"/a": {"get": {}}}, servers=[{"url": "./v3"}]))[0]["function"]["metadata"]["url"] == "http://z.org/v3/a"
 
+def test_servers_of_one_operation_beside_a_given_address(echo):
+    oas = document({"/a": {"get": {"servers": [{"url": echo.url}]}}, "/b": {"get": {}}, "/c": {"get": {"servers": [{"url": "/files"}]}}}, servers=[{"url": "https://x.org/"}])
+    def places(base): return [(tool["function"]["metadata"]["url"], tool["function"]["metadata"]["trusted"]) for tool in api_schema(base, oas)]
+    own = [(f"{echo.url}/a", False), ("https://x.org/b", True), ("https://x.org/files/c", True)]
+    assert places("https://x.org") == places(None) == own and places("https://y.org") == [(f"https://y.org/{name}", True) for name in "abc"]
+    tool = api_schema("https://x.org", oas)[0]
+    with gate(ToolPolicy()): assert "not on the public internet" in generate_request(tool.name, **tool["function"]["metadata"])["message"]
+    assert echo.requests == []
+
 def test_an_address_with_a_login_or_a_query_is_refused():
     for base in ("http://u:SECRET@x.org", "http://x.org?key=1", "http://x.org#top"):
         with pytest.raises(SpecError) as caught: api_schema(base, document({"/a": {"get": {}}}))
@@ -161,6 +170,12 @@ def test_definitions_of_one_name_from_two_places():
 def test_server_side_fields_are_not_asked_for():
     thing = {"type": "object", "required": ["id", "name"], "properties": {"id": {"type": "integer", "readOnly": True}, "name": {"type": "string"}}}
     assert one(body(thing), method="post")["parameters"]["properties"]["body"] == {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+
+def test_server_side_fields_of_other_parts_are_not_asked_for():
+    base = {"type": "object", "required": ["id", "name"], "properties": {"id": {"type": "integer", "readOnly": True}, "name": {"type": "string"}}}
+    part = {"type": "object", "required": ["id", "tag"], "properties": {"tag": {"type": "string"}}}
+    asked = one(body({"allOf": [{"$ref": "#/components/schemas/Base"}, part], "required": ["id", "name"]}), method="post", components={"schemas": {"Base": base}})["parameters"]
+    assert asked["properties"]["body"]["required"] == ["name"] and asked["properties"]["body"]["allOf"][1]["required"] == ["tag"] and asked["$defs"]["Base"]["required"] == ["name"]
 
 @pytest.mark.parametrize("offered, chosen", [
     (["text/plain", "application/json"], "application/json"), (["multipart/form-data", "application/x-www-form-urlencoded"], "application/x-www-form-urlencoded"),
@@ -239,7 +254,7 @@ def test_a_model_loads_only_what_it_may(tmp_path):
 
 def test_yaml_bombs(tmp_path):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
-    for text, told in (("\n".join(lines), "values"), ("a: &a [*a]", "contains itself"), ("{" * 5000, "."), ("[" * 100_000, ".")):
+    for text, told in (("\n".join(lines), "values"), ("a: &a [*a]", "contains itself"), ("{" * 5000, "."), ("[" * 100_000, "nested too deeply"), ("- " * 40_000, "nested too deeply"), ("a: " + "{a: " * 5000, "nested too deeply")):
         (tmp_path / "bomb.yaml").write_text(text)
         started = time.perf_counter()
         with pytest.raises(SpecError, match=told): load_oas(tmp_path / "bomb.yaml")
@@ -309,6 +324,7 @@ ARRAY, OBJECT, DEEP = ["a b", "c,d", "ä"], {"x": 1, "y": "z&"}, {"a": {"b": [1,
     ({}, "a/b?c&d=e#f ä", "q=a%2Fb%3Fc%26d%3De%23f%20%C3%A4"), ({}, True, "q=true"), ({}, 1.5, "q=1.5"), ({}, ARRAY, "q=a%20b&q=c%2Cd&q=%C3%A4"), ({}, OBJECT, "x=1&y=z%26"),
     ({"explode": False}, ARRAY, "q=a%20b,c%2Cd,%C3%A4"), ({"explode": False}, OBJECT, "q=x,1,y,z%26"), ({"style": "spaceDelimited", "explode": False}, [1, 2], "q=1%202"),
     ({"style": "pipeDelimited", "explode": False}, [1, 2], "q=1|2"), ({"style": "pipeDelimited", "explode": True}, [1, 2], "q=1&q=2"), ({"style": "deepObject", "explode": True}, DEEP, "q[a][b][0]=1&q[a][b][1]=true"),
+    ({"allowReserved": True}, "a/b:c?d=e&f#g+h", "q=a/b:c?d=e%26f%23g%2Bh"), ({"allowReserved": True, "explode": False}, ["a,b", "c/d"], "q=a%2Cb,c/d"),
 ], ids=str)
 def test_queries(echo, how, value, expected):
     asked = call(echo, query({"name": "q", "schema": {}, **how}), query={"q": value})["asked"]
@@ -327,9 +343,17 @@ def test_paths(echo, how, value, expected):
     operation = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {}, **how}]}
     assert call(echo, operation, "/t/{id}/end", path={"id": value})["asked"] == f"GET /t/{expected}/end"
 
-@pytest.mark.parametrize("value", ["..", ".", "", None, []])
-def test_paths_never_step_up(echo, value):
-    assert "message" in call(echo, {}, "/t/{id}/end", path={"id": value}) and echo.requests == []
+@pytest.mark.parametrize("value", ["..", ".", "", None, [], [".."], ["."], [""]])
+@pytest.mark.parametrize("style", ["simple", "label", "matrix"])
+def test_paths_never_step_up(echo, value, style):
+    operation = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {}, "style": style}]}
+    got = call(echo, operation, "/t/{id}/end", path={"id": value})
+    if style == "simple" or not isinstance(value, list): assert "message" in got and echo.requests == []
+    assert not {".", "..", ""} & set(r.target.split("/")[2] for r in echo.requests)
+
+def test_a_path_of_json(echo):
+    operation = {"parameters": [{"name": "id", "in": "path", "required": True, "content": {"application/json": {"schema": {}}}}]}
+    assert [call(echo, operation, "/t/{id}", path={"id": value})["asked"] for value in ({"a": 1}, "x")] == ["GET /t/%7B%22a%22%3A%201%7D", "GET /t/%22x%22"]
 
 @pytest.mark.parametrize("media_type, sent, expected", [
     ("application/json", {"a": ["ä"]}, ("application/json", {"a": ["ä"]})), ("application/json", [1, 2], ("application/json", [1, 2])),
@@ -340,6 +364,26 @@ def test_bodies(echo, media_type, sent, expected):
     got = call(echo, body({}, media_type), method="post", body=sent)
     text = got["body"].encode("latin-1").decode()
     assert (got["type"], json.loads(text) if "json" in got["type"] else text) == expected
+
+def test_bodies_that_are_left_out_or_null(echo):
+    thing = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert call(echo, body(thing, kind), method="post")["body"] == "" and echo.requests[-1].headers.get("Content-Type") is None
+    assert call(echo, body({**thing, "required": ["a"]}), method="post", body={})["body"] == ""
+    assert call(echo, body(thing), method="post", body={})["body"] == call(echo, body(thing, required=True), method="post")["body"] == "{}"
+    nullable = body({"type": ["object", "null"]}, required=True)
+    assert [call(echo, nullable, method="post", **given)["body"] for given in ({"body": None}, {})] == ["null", "{}"]
+    patch = body({**thing, "properties": {"a": {"type": "integer"}, "b": thing}}, "application/merge-patch+json")
+    assert json.loads(call(echo, patch, method="patch", body={"a": None, "b": {"a": None}})["body"]) == {"a": None, "b": {"a": None}}
+    assert "body.a" in call(echo, patch, method="patch", body={"a": "x"})["message"]
+
+def test_bodies_that_cannot_be_written(echo):
+    asked = one(body({"type": "object"}, "application/xml", description="An order"), method="post")["parameters"]["properties"]["body"]
+    assert asked == {"type": "string", "description": "XML text. An order"}
+    assert call(echo, body({"type": "object"}, "application/xml"), method="post", body="<a/>")["body"] == "<a/>"
+    for kind, sent in (("application/xml", {"a": 1}), ("multipart/related", {"a": 1}), ("application/x-www-form-urlencoded", [1])):
+        assert "message" in call(echo, body({}, kind), method="post", body=sent)
+    assert len(echo.requests) == 1
 
 def test_stripe_like_forms(echo):
     operation = {"requestBody": {"content": {"application/x-www-form-urlencoded": {"schema": {"type": "object"}, "encoding": {"card": {"style": "deepObject", "explode": True}}}}}}
@@ -399,6 +443,17 @@ def test_lessons_for_the_model(echo):
 
 def test_arguments_beside_their_group(echo):
     assert call(echo, query({"name": "limit"}), "/t/{id}", limit=3, id="x")["asked"] == "GET /t/x?limit=3"
+    thing = {"$ref": "#/components/schemas/T"}
+    def post(**arguments): return call(echo, body(thing), "/t/{id}", "post", {"schemas": {"T": {"allOf": [{"properties": {"a": {"type": "integer"}, "id": {}}}], "properties": {"b": {}}}}}, **arguments)
+    assert json.loads(post(id="x", a="1", b="y")["body"]) == json.loads(post(id="x", a="1", body={"b": "y"})["body"]) == {"a": 1, "b": "y"}
+
+@pytest.mark.parametrize("arguments, told", [
+    (dict(querry={"limit": 3}), "there is no argument 'querry'; there are path: id; query: limit, id"), (dict(path={"id": 1}, c=1, querry=2), "'c', 'querry'"),
+    (dict(id=1), "'id' could be in path or query"), (dict(path={"id": 1}, body={"a": 1}), "there is no body"),
+], ids=str)
+def test_arguments_that_nobody_knows_are_refused(echo, arguments, told):
+    got = call(echo, query({"name": "limit"}, {"name": "id"}), "/t/{id}", **arguments)
+    assert all(part in got["message"] for part in told.split("; ")) and echo.requests == []
 
 def test_a_model_reaches_only_the_service_that_a_person_added(echo):
     with gate(ToolPolicy()):
@@ -564,7 +619,7 @@ def test_small_slips_are_put_right(shop, sent, asked, arrived):
     (dict(path={"id": "seven"}, body={"amount": 1}), "path.id: \"seven\" does not fit; expected"), (dict(path={"id": 7}, query={"limit": 51}, body={"amount": 1}), "query.limit: 51"), (dict(path={"id": 7}, query={"state": "ajar"}, body={"amount": 1}), '["open", "closed"]'),
     (dict(path={"id": 7}, body={"paid": True}), "body: 'amount' is missing"), (dict(path={"id": 7}), "'amount' is missing"), (dict(body={"amount": 1}), "path: 'id' is missing"), (dict(path={"id": 7}, body={"amount": 1, "parts": [{"amount": "x"}]}), "body.parts.0.amount"),
     (dict(path={"id": 7}, query=[1], body={"amount": 1}), "query must be an object"), (dict(path={"id": 7}, query="limit=5", body={"amount": 1}), "query must be an object"), (dict(path={"id": 7}, header={"Authorization": "x"}, body={"amount": 1}), "there is no header parameter 'Authorization'; there are: X-Trace"),
-    (dict(path={"id": 7, "file": "x"}, body={"amount": 1}), "there is no path parameter 'file'"), (dict(path={"id": 7}, body=[1]), "body"),
+    (dict(path={"id": 7}, body={"amount": 1}, amuont=2), "there is no argument 'amuont'; there are"), (dict(path={"id": 7, "file": "x"}, body={"amount": 1}), "there is no path parameter 'file'"), (dict(path={"id": 7}, body=[1]), "body"),
 ], ids=str)
 def test_what_does_not_fit_is_not_sent(shop, echo, sent, told):
     got = shop(**sent)
@@ -634,6 +689,18 @@ def test_documents_that_are_too_much(tmp_path):
     assert len(within(1, lambda: api_schema("http://h", document({"/t": {"post": body(huge)}})))) == 1
     tool, = within(2, lambda: api_schema("http://h", document({"/t": {"post": body({"$ref": "#/components/schemas/C0"})}}, {"schemas": chain})))
     assert len(tool["function"]["parameters"]["$defs"]) == 3001
+
+def test_documents_that_multiply():
+    refs = {f"A{n}": {"$ref": f"#/components/schemas/A{n + 1}"} for n in range(1000)} | {"A1000": {"type": "string"}}
+    objects = {f"A{n}": {"type": "object", "properties": {"n": {"$ref": f"#/components/schemas/A{n + 1}"}}} for n in range(4000)} | {"A4000": {"type": "string"}}
+    wanted = lambda n: {"$ref": f"#/components/schemas/A{n}"}
+    doubling = {f"v{n}": {"default": f"{{v{n + 1}}}{{v{n + 1}}}"} for n in range(40)}
+    for paths, schemas, servers, told in (({"/a": {"post": body({"type": "object", "properties": {f"p{n}": wanted(n) for n in range(1000)}})}}, refs, None, "references"),
+                                          ({f"/a{n}": {"get": query({"name": "n", "schema": wanted(n)})} for n in range(0, 4000, 3)}, objects, None, "definitions"),
+                                          ({}, {}, [{"url": "http://" + "{a}" * 1000, "variables": {"a": {"default": "x" * 1000}}}], "characters")):
+        with pytest.raises(SpecError, match=told): within(2, lambda: api_schema("http://h", document(paths, {"schemas": schemas}, **({"servers": servers} if servers else {}))))
+    tool, = within(1, lambda: api_schema(None, document({"/a": {"get": {"summary": "x" + " " * 40_000 + "y\nz"}}}, servers=[{"url": "http://{v0}", "variables": doubling}])))
+    assert tool["function"]["metadata"]["url"] == "http://{v1}{v1}/a"
 
 def test_values_that_json_cannot_say_are_left_out():
     nan, inf = float("nan"), float("inf")
@@ -731,6 +798,20 @@ def test_a_service_that_repeats_the_secret(scheme):
                 assert "canary" not in said and "Y2FuYXJ5" not in said
         finally: use_credentials("127.0.0.1", None)
         assert len(server.requests) == 5
+
+def test_credentials_from_everywhere(echo):
+    tool, = api_schema(echo.url, document({"/t": {"get": {"security": [{"s": []}]}}}, {"securitySchemes": {"s": {"type": "http", "scheme": "bearer"}}}))
+    class Expired(Exception): pass
+    def fails(): raise Expired("canary has expired")
+    try:
+        for secret in ("canary\n", lambda: b"canary", lambda: " canary "):
+            use_credentials("127.0.0.1", secret)
+            generate_request(tool.name, **tool["function"]["metadata"])
+            assert echo.requests[-1].headers["Authorization"] == "Bearer canary"
+        use_credentials("127.0.0.1", fails)
+        said = generate_request(tool.name, **tool["function"]["metadata"])["message"]
+        assert "Expired" in said and "canary" not in said and len(echo.requests) == 3
+    finally: use_credentials("127.0.0.1", None)
 
 def test_credentials_stay_with_their_host():
     with LocalServer({"*": b"other"}) as other, LocalServer({"/t": lambda r: (302, {"Location": f"http://localhost:{other.port}/?x"}, b"")}) as home:

@@ -295,6 +295,8 @@ def test_kinds_of_callables(func, name, description, props, required):
 
 def test_a_method_without_its_object_is_refused():
     with pytest.raises(SchemaError, match="Pass the bound method"): function_schema(Camera.capture)
+    for method in (str.upper, dict.get):
+        with pytest.raises(SchemaError, match="Pass the bound method"): function_schema(method)
 
 def test_two_objects_share_no_arguments():
     class Counter:
@@ -391,6 +393,19 @@ def test_a_class_is_documented_by_its_docstrings():
                 watts: How bright
             """
     assert [p["description"] for p in shape(Lamp)["properties"].values()] == ["What it is called", "How bright"]
+
+@dataclass
+class Street(Road):
+    lamps: int = 0  # How many
+
+def test_comments_of_inherited_fields():
+    def walk(street: Street): pass
+    assert [p["description"] for p in shape(walk)["$defs"]["Street"]["properties"].values()] == ["As on the signs", "How to look at it", "What people call it", "How many"]
+    assert extract_parameter_comments(Street)["number"] == "As on the signs"
+
+def test_a_description_inside_of_a_union():
+    def zoom(x: Optional[Annotated[int, "How far"]]): pass
+    assert shape(zoom)["properties"]["x"]["description"] == "How far"
 
 def test_comment_wins_over_docstring_and_annotated():
     def f(a: Annotated[int, "annotated"],  # comment
@@ -509,6 +524,24 @@ def test_hidden_parameters():
     assert list(shape(ask)["properties"]) == ["image"]
     with pytest.raises(ArgumentError, match="client"): bind_arguments(ask, {"image": "x", "client": "y"})
 
+def gaps(a, _ctx=None, *args): return a, _ctx, args
+def marked(a: int, tok: Hidden = "t", *rest: int): return a, tok, rest
+def placed(a, _h=0, b=1, /): return a, _h, b
+def named(a, _secret="s", conn: Hidden = None, **kw): return a, _secret, conn, kw
+def keyed(a, token, **kw): return a, token, kw
+
+@pytest.mark.parametrize("func, arguments, expected", [
+    (gaps, {"a": 1, "args": [2, 3]}, (1, None, (2, 3))), (marked, {"a": 1, "rest": [9]}, (1, "t", (9,))), (placed, {"a": 1, "b": 2}, (1, 0, 2)), (named, {"a": 1, "x": 2}, (1, "s", None, {"x": 2})),
+    (functools.partial(keyed, token="host"), {"a": 1}, (1, "host", {})),
+], ids=["gaps", "marked", "placed", "named", "keyed"])
+def test_values_of_a_model_stay_out_of_hidden_parameters(func, arguments, expected):
+    bound = bind_arguments(func, arguments)
+    assert func(*bound.args, **bound.kwargs) == expected
+    for name in ("_ctx", "tok", "_h", "_secret", "conn", "token"):
+        if name in inspect.signature(func).parameters:
+            with pytest.raises(ArgumentError, match=f"no parameter '{name}'"): bind_arguments(func, {**arguments, name: "model"})
+            with pytest.raises(ArgumentError, match=f"no parameter '({name}|kw)'"): bind_arguments(func, {**arguments, "kw": {name: "model"}})
+
 def test_strict():
     def look(image: str, zone: Zone, mode: Mode = Mode.fast, tags: list[str] | None = None): "Look."
     function = function_schema(look, strict=True)["function"]
@@ -521,6 +554,60 @@ def test_strict():
     parameters = function_schema(pets, strict=True)["function"]["parameters"]
     assert "oneOf" not in json.dumps(parameters) and "minLength" not in json.dumps(parameters) and parameters["properties"]["when"]["format"] == "date-time"
     assert parameters["properties"]["name"] == {"anyOf": [S, NULL]} and parameters["$defs"]["Cat"]["required"] == ["kind", "lives"]
+
+@dataclass
+class Panel:
+    w: int
+    h: int | str = 5
+    tags: list[str] = field(default_factory=list)
+    note: Optional[str] = "x"
+
+class Knob(BaseModel):
+    w: int
+    h: int = 5
+
+class Dial(TypedDict):
+    w: int
+    h: typing_extensions.NotRequired[int]
+
+@pytest.mark.parametrize("tp, value, expected", [
+    (Panel, {"w": 1, "h": None, "tags": None, "note": None}, Panel(1, note=None)), (Knob, {"w": "1", "h": None}, Knob(w=1)), (list[Dial], [{"w": 1, "h": None}], [{"w": 1}]), (Panel, {"w": 1, "note": 7}, Panel(1, note="7")),
+], ids=["dataclass", "model", "TypedDict", "a number for text"])
+def test_nulls_of_strict_form_are_left_out(tp, value, expected):
+    def look(x: tp): pass
+    function_schema(look, strict=True)
+    assert bind_arguments(look, {"x": value})["x"] == expected
+    with pytest.raises(ArgumentError, match="w"): bind_arguments(look, {"x": [{"w": None}] if isinstance(value, list) else {"w": None}})
+
+class Side(Enum):
+    left, right = (1, 2), (3, 4)
+
+@dataclass
+class Turn:
+    mode: Literal[Mode.fast]
+    side: Side = Side.left
+
+def test_members_inside_of_dataclasses():
+    def turn(x: Turn): pass
+    assert bind_arguments(turn, {"x": {"mode": "fast", "side": [3, 4]}})["x"] == Turn(Mode.fast, Side.right)
+    for wrong in ({"mode": "careful"}, {"mode": "fast", "side": [1, 3]}):
+        with pytest.raises(ArgumentError): bind_arguments(turn, {"x": wrong})
+
+V = TypeVar("V")
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a TypedDict is generic from Python 3.11 on")
+def test_generic_typed_dicts():
+    class Pair(TypedDict, Generic[V]):
+        one: V
+        more: list[V]
+    def pair(x: Pair[int], y: Pair[str]): pass
+    assert bind_arguments(pair, {"x": {"one": "1", "more": ["2"]}, "y": {"one": 1, "more": [2]}}) == {"x": {"one": 1, "more": [2]}, "y": {"one": "1", "more": ["2"]}}
+
+def test_keys_of_an_object_are_text():
+    def count(places: dict[tuple[int, int], str]): pass
+    with pytest.raises(SchemaError, match="'places'"): function_schema(count)
+    def fine(places: dict[float, str]): pass
+    assert bind_arguments(fine, {"places": {"1.5": "a"}}) == {"places": {1.5: "a"}}
 
 def test_names_suit_every_model():
     def näkymä(x: int): pass

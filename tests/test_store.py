@@ -93,6 +93,21 @@ def test_a_renamed_function_still_runs_and_survives_json():
     assert "error" in fn_exec(call("b_shorten", text="hello", width=8), stored)  # what comes out of a store names code, and may name too much
 
 
+def test_a_renamed_function_takes_what_it_would_take_by_its_own_name(tmp_path, monkeypatch):
+    (tmp_path / "signals.py").write_text("""
+def area(w, h=1, /, *more: int, unit: str = "m"): return [w, h, list(more), unit]
+def search(q: str, limit: int = 10): return [q, limit]
+def options(q: str, level: int = 0, **opts): return [q, level, opts]
+""")
+    monkeypatch.syspath_prepend(tmp_path)
+    tools = []
+    for service in "ab": add_function_tools(tools, service, [f"signals.{name}" for name in ("area", "search", "options")])
+    for prefix in ("", "b_"):
+        assert fn_exec(call(f"{prefix}area", w=1, h=2, more=[3], unit="km"), tools) == [1, 2, [3], "km"]
+        assert "there is no parameter 'limti'" in fn_exec(call(f"{prefix}search", q="x", limti=3), tools)["error"]
+        assert fn_exec(call(f"{prefix}options", q="x", page=2), tools) == ["x", 0, {"page": 2}]
+
+
 def test_a_stored_tool_names_no_code_that_the_policy_forbids():
     for fixup, more in (("execute_renamed", {"known_as": "getoutput"}), ("execute_handler_core", {}), ("execute_operation", {"url": "file:///etc/passwd"})):
         forged = {"type": "function", "function": {"name": "getoutput", "parameters": {"type": "object", "properties": {"cmd": {}, "tools": {}}},

@@ -109,15 +109,16 @@ def _by_name(tp):
     return Annotated[tp, PlainValidator(member), WithJsonSchema(_members(tp))]
 
 # %% ../../nbs/core/fn_to_schema.ipynb #6e369818
-def _typed_dicts(tp, seen):
-    "Each `typing.TypedDict` that `tp` is made of."
+def _inside(tp, seen):
+    "`tp`, and each type or choice that it is made of."
     if id(tp) in seen: return
     seen.add(id(tp))
-    inside = list(get_args(tp))
-    if isinstance(tp, type) and (is_dataclass(tp) or typing.is_typeddict(tp) or hasattr(tp, "_fields")):
-        inside = _class_hints(tp).values()
-        if typing.is_typeddict(tp) and type(tp).__module__ == "typing": yield tp
-    for part in inside: yield from _typed_dicts(part, seen)
+    yield tp
+    inside = [get_origin(tp), *get_args(tp)]
+    if isinstance(tp, type) and (is_dataclass(tp) or typing.is_typeddict(tp) or hasattr(tp, "_fields") or hasattr(tp, "model_fields")): inside += _class_hints(tp).values()
+    for part in inside: yield from _inside(part, seen)
+
+def _typed_dicts(tp): return [part for part in _inside(tp, set()) if typing.is_typeddict(part) and type(part).__module__ == "typing"]
 
 def _class_hints(cls):
     from typing_extensions import get_type_hints
@@ -126,9 +127,12 @@ def _class_hints(cls):
 
 @lru_cache(maxsize=256)
 def _twin(tp):
-    "`tp` once more, by `typing_extensions`."
+    "`tp` once more, by `typing_extensions`, with its type variables filled in."
     from typing_extensions import NotRequired, Required, TypedDict
+    alias, tp = tp, get_origin(tp) or tp
+    given = dict(zip(getattr(tp, "__parameters__", ()), get_args(alias)))
     def field(name, hint):
+        if given: hint = given.get(hint) or (hint[tuple(given.get(p, p) for p in hint.__parameters__)] if getattr(hint, "__parameters__", ()) else hint)
         if get_origin(hint) in (Required, NotRequired): return hint
         return (Required if name in tp.__required_keys__ else NotRequired)[hint]
     twin = TypedDict(tp.__name__, {name: field(name, hint) for name, hint in _class_hints(tp).items()})
@@ -159,8 +163,8 @@ def _adapter(tp):
     except PydanticUndefinedAnnotation: pass
     except PydanticUserError as e:
         if e.code != "typed-dict-version": raise
-        for old in _typed_dicts(tp, set()):
-            old.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(_twin(cls)))
+        for old in _typed_dicts(tp):
+            old.__get_pydantic_core_schema__ = classmethod(lambda cls, source, handler: handler.generate_schema(_twin(source)))
     adapter = _build(tp, _caller_names())
     if not _complete(adapter): adapter.rebuild(raise_errors=True)  # which says what is not known
     return adapter
@@ -173,6 +177,8 @@ def _unrepresentable(name, tp, why):
                        f"Literal, ...), or mark it `{name}: Hidden = ...` if the model is not to set it. ({why})")
 
 # %% ../../nbs/core/fn_to_schema.ipynb #801b48be
+_NO_KEYS = ("tuple", "list", "set", "frozenset", "dict", "dataclass", "model", "typed-dict", "named-tuple")
+
 @lru_cache(maxsize=1)
 def _generator():
     from pydantic.errors import PydanticInvalidForJsonSchema
@@ -181,6 +187,9 @@ def _generator():
         def emit_warning(self, kind, detail):
             if kind == "skipped-choice": raise PydanticInvalidForJsonSchema(detail)
         def complex_schema(self, schema): raise PydanticInvalidForJsonSchema("a complex number is none of JSON's")
+        def dict_schema(self, schema):
+            if schema.get("keys_schema", {}).get("type") in _NO_KEYS: raise PydanticInvalidForJsonSchema("the keys of an object are text", schema)
+            return super().dict_schema(schema)
         def is_subclass_schema(self, schema): raise PydanticInvalidForJsonSchema("a class is no value of JSON's")
         def dataclass_schema(self, schema): return _told_fields(_settable(super().dataclass_schema(schema), schema["cls"]), schema["cls"])
         def typed_dict_schema(self, schema): return _told_fields(super().typed_dict_schema(schema), schema.get("cls"))
@@ -374,6 +383,11 @@ def _class_source(cls):
     return ""
 
 def _field_comments(cls):
+    "Comments beside the fields of `cls`, those that it inherits among them."
+    bases = [base for base in reversed(cls.__mro__) if vars(base).get("__annotations__") and base.__module__.partition(".")[0] not in ("pydantic", "typing")]
+    return {name: text for base in bases for name, text in _own_comments(base).items()}
+
+def _own_comments(cls):
     "Comments beside the fields in the source of `cls`."
     source = _class_source(cls)
     try: body = ast.parse(source).body[0].body
@@ -510,13 +524,13 @@ def _takes_none(tp):
 def _is_hidden(name, marks):
     return name.startswith("_") or any(isinstance(mark, _HiddenMark) for mark in marks)
 
-def _told(marks):
-    "The description that an `Annotated` type carries."
-    for mark in marks:
+def _told(tp):
+    "The description that an `Annotated` type carries, or a part of a union."
+    for mark in _marks(tp):
         if isinstance(mark, str): return mark
         text = getattr(mark, "description", None) or getattr(mark, "documentation", None)
         if isinstance(text, str): return text
-    return ""
+    return next(filter(None, map(_told, tp.__args__)), "") if get_origin(tp) in (Union, types.UnionType) else ""
 
 def _marks(tp): return getattr(tp, "__metadata__", ())
 
@@ -559,12 +573,12 @@ def _no_object(func, name):
     tool = _tool_name(func)
     return SchemaError(f"parameter {name!r}: {tool} is a method without its object. Pass the bound method: `thing.{tool}`.")
 
-def _parameters(func, written, documented):
+def _parameters(func, signature, written, documented):
     "The parameters of `func` that a model may set."
     fixed = func.keywords if isinstance(func, partial) else ()
     comments, scope = _comments(func, written), getattr(written, "__globals__", {})
-    for name, kind, hint, default in _signature(func):
-        if name in ("self", "cls") and hint is _EMPTY and kind is _POSITIONAL: raise _no_object(func, name)
+    for name, kind, hint, default in signature:
+        if name in ("self", "cls") and hint is _EMPTY and kind in (_POSITIONAL, _POSITIONAL_ONLY): raise _no_object(func, name)
         tp, field = _type_of(name, hint, default, scope), None
         marks = _marks(tp)
         if name in fixed or (default is not _EMPTY and _is_hidden(name, marks)): continue
@@ -572,7 +586,7 @@ def _parameters(func, written, documented):
             yield from _unpacked(get_args(tp)[0], comments, documented)
             continue
         if marks or _is_field(default): tp, default, field = _with_field(tp, default)
-        yield _Parameter(name, tp, kind, default, comments.get(name) or _told(_marks(tp)) or documented.get(name, ""), field)
+        yield _Parameter(name, tp, kind, default, comments.get(name) or _told(tp) or documented.get(name, ""), field)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #24ad0e32
 _UNSET = object()  # the default of what may be left out
@@ -583,7 +597,7 @@ def _unpacked(tp, comments, documented):
     for name, hint in _class_hints(_twin(tp)).items():
         needed = name in _twin(tp).__required_keys__
         inner = get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
-        yield _Parameter(name, inner, _KEYWORD, _EMPTY if needed else _UNSET, told.get(name) or _told(_marks(inner)))
+        yield _Parameter(name, inner, _KEYWORD, _EMPTY if needed else _UNSET, told.get(name) or _told(inner))
 
 # %% ../../nbs/core/fn_to_schema.ipynb #356f719a
 def _tool_name(func):
@@ -636,6 +650,7 @@ class _Plan:
     positional: tuple[str, ...] = ()
     rest: _Parameter | None = None
     extra: _Parameter | None = None
+    hidden: Any = ()       # what the parameters are that a model does not set, by name
 
 # %% ../../nbs/core/fn_to_schema.ipynb #18f0a8d8
 def _default_value(value):
@@ -672,12 +687,15 @@ def _make_plan(func):
     written = _written(func)
     description, documented = _read_docstring(_description(func, written))
     if isinstance(func, type) and written: documented = {**_read_docstring(written.__doc__)[1], **documented}
-    params = list(_parameters(func, written, documented))
+    signature = _signature(func)
+    params = list(_parameters(func, signature, written, documented))
     rest, extra = (next((p for p in params if p.kind is kind), None) for kind in (_REST, _EXTRA))
+    shown = {p.name for p in params}
     before_rest = (_POSITIONAL_ONLY, _POSITIONAL) if rest else (_POSITIONAL_ONLY,)
-    name, module = _tool_name(func), func.__module__ if func is written or inspect.isroutine(func) and not inspect.ismethod(func) else None
+    name, module = _tool_name(func), getattr(func, "__module__", None) if func is written or inspect.isroutine(func) and not inspect.ismethod(func) else None
     return _Plan(name, module, {p.name: p for p in params if p is not rest and p is not extra}, _template(name, description, params, module), rest=rest,
-                 extra=extra, positional=tuple(p.name for p in params if p.kind in before_rest))
+                 extra=extra, positional=tuple(name for name, kind, *_ in signature if kind in before_rest),
+                 hidden={name: default for name, _, _, default in signature if name not in shown})
 
 def _template(name, description, params, module):
     facts = {"module": module, "service": module} if module else {"service": name}
@@ -847,22 +865,41 @@ def _meant(value):
         yield value.strip().lower()
     if not isinstance(value, (list, dict)) or isinstance(value, dict) and value: yield [value]
 
-def _mended(value, error):
-    "`value` with the slips undone to which `error` points."
+def _mended(value, tp, error):
+    "`value` for the type `tp` with the slips undone to which `error` points."
     whole = {"value": deepcopy(value)}
-    for detail in error.errors(include_url=False, include_context=False)[:20]:
+    for detail in error.errors(include_url=False)[:20]:
+        if detail["input"] is None and _taken_out(whole["value"], detail["loc"]): continue
         *path, last = "value", *detail["loc"]
         try:
             place = reduce(getitem, path, whole)
-            place[last] = next(_meant(place[last])) if "list" not in detail["type"] or isinstance(place[last], str) and place[last][:1] == "[" else [place[last]]
-        except (LookupError, TypeError, StopIteration): pass  # the path of a union, say, is not one in the value
+            place[last] = _repaired(place[last], tp, detail)
+        except (LookupError, NameError, TypeError, StopIteration): pass  # the path of a union, say, is not one in the value
     return whole["value"]
+
+def _taken_out(place, path):
+    "Take the null out of `place` to which `path` leads: strict form has it for what is left out."
+    for step in path:
+        if isinstance(place, dict) and place.get(step, _EMPTY) is None: del place[step]; return True
+        try: place = place[step]
+        except (LookupError, TypeError): pass  # a step to a member of a union
+    return False
+
+def _repaired(given, tp, detail):
+    "What `given` may have meant where `detail` is wrong with it."
+    kind = detail["type"]
+    if kind == "string_type" and type(given) in (int, float): return str(given)
+    if kind == "enum" and isinstance(given, list): return tuple(given)
+    if kind == "literal_error":
+        for part in _inside(tp, set()):
+            if isinstance(part, Enum) and part.value == given and repr(part) in detail["ctx"]["expected"]: return part
+    return next(_meant(given)) if "list" not in kind or isinstance(given, str) and given[:1] == "[" else [given]
 
 # %% ../../nbs/core/fn_to_schema.ipynb #61852244
 def _second_tries(value, tp, error):
     if isinstance(tp, type) and issubclass(tp, Enum) and isinstance(value, str) and value in tp.__members__: yield tp[value]
     yield from _meant(value)
-    if isinstance(value, (list, dict)): yield _mended(value, error)
+    if isinstance(value, (list, dict)): yield _mended(value, tp, error)
 
 def _coerce(value, p):
     "`value` as the parameter `p` wants it; raises pydantic's `ValidationError`."
@@ -905,7 +942,8 @@ def _bind_extra(plan, extra, bound, wrong):
     if isinstance(inner, dict): extra = {**{k: v for k, v in extra.items() if k != plan.extra.name}, **inner}
     taken = {*plan.fields, plan.rest.name if plan.rest else None}
     for name, value in extra.items():
-        if name in taken: wrong.append(f"{name!r} was given twice")
+        if name in plan.hidden: wrong.append(f"there is no parameter {name!r}")
+        elif name in taken: wrong.append(f"{name!r} was given twice")
         else: _bind_one(_Parameter(name, plan.extra.type, adapter=plan.extra.adapter), value, bound, wrong)
 
 # %% ../../nbs/core/fn_to_schema.ipynb #bfa4c3e6
@@ -932,7 +970,7 @@ def _place(plan, bound):
     needed = [i for i, name in enumerate(plan.positional, 1) if name in bound]
     first = plan.positional if rest else plan.positional[:max(needed, default=0)]
     bound = _Placed(bound)
-    bound.args = (*(bound[n] if n in bound else plan.fields[n].default for n in first), *rest)
+    bound.args = (*(bound[n] if n in bound else plan.fields[n].default if n in plan.fields else plan.hidden[n] for n in first), *rest)
     placed = (*first, plan.rest.name) if plan.rest else first
     bound.kwargs = {name: value for name, value in bound.items() if name not in placed}
     return bound

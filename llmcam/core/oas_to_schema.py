@@ -24,7 +24,7 @@ from fastcore.basics import patch
 
 from .fn_to_schema import Tool, _dotted
 from .net import fetch
-from .policy import LEVELS, PolicyError, confine, confine_write, current_policy, gate, tool_level, trusting
+from .policy import LEVELS, PolicyError, confine, confine_write, current_policy, data_dir, gate, tool_level, trusting
 
 # %% ../../nbs/core/oas_to_schema.ipynb #e394add8
 class SpecError(ValueError):
@@ -76,8 +76,11 @@ def _yaml_loader():
             found = {}
             yield found
             found.update(self.construct_mapping(node))
+        def construct_yaml_int(self, node): return int(self.construct_scalar(node))  # YAML's own take base 60, in quadratic time
+        def construct_yaml_float(self, node): return float(self.construct_scalar(node))
+        def construct_yaml_bool(self, node): return {"true": True, "false": False}[self.construct_scalar(node)]
     for name, (words, first) in _YAML_TYPES.items(): Loader.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(f"^(?:{words})$"), list(first))
-    Loader.add_constructor("tag:yaml.org,2002:map", Loader.construct_yaml_map)
+    for name in ("map", "int", "float", "bool"): Loader.add_constructor(f"tag:yaml.org,2002:{name}", getattr(Loader, f"construct_yaml_{name}"))
     return Loader
 
 # %% ../../nbs/core/oas_to_schema.ipynb #2a873095
@@ -98,7 +101,7 @@ def _parse_yaml(text, limit=16 * 2**20):
     import yaml
     if len(text) > limit: raise SpecError(f"YAML of more than {limit:,} characters takes too long to read. Convert it to JSON.")
     try: found = yaml.load(text, Loader=_yaml_loader())
-    except (yaml.YAMLError, ValueError, TypeError) as e: raise SpecError(f"Neither JSON nor YAML: {' '.join(str(e).split())[:500]}") from e
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError) as e: raise SpecError(f"Neither JSON nor YAML: {' '.join(str(e).split())[:500]}") from e
     if "*" in text: _written_size(found, {})
     return found
 
@@ -158,9 +161,11 @@ def load_oas(
     overwrite: bool = False,                # Fetch it again even if `destination` is there
 ) -> dict:                                  # The OpenAPI document
     "Load an OpenAPI document, from `destination` if it was kept there before and is whole."
-    path, model = confine_write(destination) if destination else None, current_policy() is not None
-    if path and model and path.suffix not in (".json", ".yaml", ".yml"): raise PolicyError(f"{destination!r}: name a .json file.")
+    path, policy = confine_write(destination) if destination else None, current_policy()
+    model = policy is not None and not policy.allow_exec
+    if path and model and (path.suffix not in (".json", ".yaml", ".yml") or path.parent != data_dir().resolve()): raise PolicyError(f"{destination!r}: name a .json file, without a folder.")
     if path and not overwrite and (found := _kept(path)): return found
+    if path and model and path.exists(): raise PolicyError(f"{destination!r} is there already, and holds no document. Name another file.")
     oas = _parse_document(_read_bytes(str(oas_url)), _place(str(oas_url)))
     if path:
         if not model: path.parent.mkdir(parents=True, exist_ok=True)
@@ -412,9 +417,6 @@ def define(self: _Reader):
         self.defs[name], self.links[name] = _shared(schema) if isinstance(schema, dict) else schema, links
         waiting.extend(links)
 
-
-
-
 # %% ../../nbs/core/oas_to_schema.ipynb #1f478092
 @patch
 def reached(self: _Reader):
@@ -545,8 +547,9 @@ def _add_body(reader, operation, groups):
     media_type = "application/json" if "application/json" in content else min(content, key=_rank)
     try:
         media = reader.deref(content[media_type] or {})
-        groups["body"] = _described(reader, {} if _is_xml(media_type) else media, body, groups.refs)
-        if _is_xml(media_type): groups["body"] = {"type": "string", "description": f"XML text. {groups['body'].get('description', '')}".strip()}
+        xml = media_type != "application/json" and _is_xml(media_type)
+        groups["body"] = _described(reader, {} if xml else media, body, groups.refs)
+        if xml: groups["body"] = {"type": "string", "description": f"XML text. {groups['body'].get('description', '')}".strip()}
         for name, how in _dict(media, "encoding").items() if "encoding" in media else ():
             if isinstance(how, dict) and (writing := _field_writing(how, media_type)): groups.encoding[f"body.{name}"] = writing
     except SpecError as e: raise e.under("content", media_type)
@@ -729,18 +732,18 @@ def _metadata(self: _Service, path, method, operation, item, groups, media_type,
     if groups.cookies: request["cookies"] = groups.cookies
     if media_type: request["body_type"] = media_type
     if security := _security(operation["security"], self.places) if "security" in operation else self.security: request["security"] = security
-    address = self.base if self.moved else self._address(operation, item)
+    address = self.base if self.moved or self.base and "servers" not in operation and "servers" not in item else self._address(operation, item)
+    at_home = address is self.base or not self.base or _split(address)[:2] == _split(self.base)[:2]
     return {"url": address + path, "method": method,
             "accepted_queries": list(groups["query"]["properties"]) if "query" in groups else [], "service": self.service,
-            "level": "network" if method in _LOOKING else "write", "untrusted": True, "trusted": self.trusted and (address is self.base or not self.base or _split(address)[:2] == _split(self.base)[:2]), "request": request,
+            "level": "network" if method in _LOOKING else "write", "untrusted": True, "trusted": self.trusted and at_home, "request": request,
             "tags": [tag for tag in tags if isinstance(tag, str)] if isinstance(tags := operation.get("tags"), list) else []}
 
 def _level_of(method): return "network" if method.lower() in _LOOKING else "write"
 
 @patch
 def _address(self: _Service, operation, item):
-    "Where one operation is: at the service, unless the document names a server of its own for it."
-    if self.base and "servers" not in operation and "servers" not in item: return self.base
+    "Where one operation is that may have a server of its own."
     own = _server(operation) or _server(item)
     if own and self.base and not own.startswith("http"):
         try: own = urljoin(f"{self.base}/", own).rstrip("/")
@@ -1039,7 +1042,7 @@ def _whole_body(body, left, request):
         expected = "; ".join(f"{place}: {', '.join(group.get('properties') or fields)[:300]}" for place, group in properties.items())
         raise SpecError(f"there is no argument {', '.join(map(repr, unknown or left))}; there are {expected or 'none'}.")
     if left: body = {**left, **(body if isinstance(body, dict) else {})}
-    if mine is None and body not in (_NOTHING, None, {}): raise SpecError("there is no body in this request.")
+    if mine is None and body is not _NOTHING and body: raise SpecError("there is no body in this request.")
     needed = "body" in schema.get("required", ())
     if mine is None or body is _NOTHING or body is None and not _fits(None, mine, schema): return {} if needed else _NOTHING
     return _NOTHING if body == {} and not needed and not _fits(body, mine, schema) else body
