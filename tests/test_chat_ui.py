@@ -7,7 +7,7 @@ from conftest import program
 from safety.helpers import Recorder, answering, listen, serving, until
 
 from llmcam.application.chat_ui import (Feed, NoticeLine, Talk, camera_label, find_pictures, in_plain_words, make_app, name_cameras, picture_name,
-    render_markdown)
+    picture_size, render_markdown)
 from llmcam.application.login import Login
 from llmcam.application.runner import OFFLINE, ChatServer, ServeError, pick_engine, run_llmcam
 from llmcam.application.session import SessionManager
@@ -28,6 +28,16 @@ HOSTILE = """Hello [fine](https://example.org) <script>window.hit = 1</script><i
 
 
 # -- without a browser
+
+@pytest.mark.parametrize("kind, tag, size, expected", [("JPEG", None, (40, 20), (40, 20)), ("JPEG", 6, (40, 20), (20, 40)), ("PNG", 6, (40, 20), (20, 40)), ("PNG", None, (40, 20), (40, 20)),
+                                                       ("WEBP", 8, (40, 20), (20, 40)), ("PNG", None, (8000, 5000), (8000, 5000)), ("PNG", None, (8000, 5001), None)])
+def test_the_size_of_a_picture(own_data, kind, tag, size, expected):
+    from PIL import Image
+    exif = Image.Exif()
+    if tag: exif[0x0112] = tag
+    Image.new("1" if size[0] > 40 else "RGB", size).save(data_dir() / "a", kind, exif=exif)
+    assert picture_size(data_dir() / "a") == expected
+
 
 @pytest.fixture
 def visit():

@@ -344,12 +344,32 @@ def part(i=None, id=None, name=None, arguments=None): return NS(index=i, id=id, 
     [delta(part(None, "c1", "add", '{"a": 1,')), delta(part(arguments='"b": 2}')), delta(part(None, "c2", "add", '{"a": 3,')), delta(part(None, "c2", arguments='"b": 4}'))],
     [delta(part(0, "c1", "add", '{"a": 1,')), delta(part(0, "c1", "add", '"b": 2}')), delta(part(1, "c2", "add", '{"a": 3, "b": 4}')), delta(part(1, "", "", ""))],
     [delta(part(0, "c1", "add", '{"a": 1, "b": 2}')), delta(part(0, "c9", "add", "{}"), choice=1), delta(text="other", choice=1), delta(part(1, "c2", "add", '{"a": 3, "b": 4}'))],
-], ids=["interleaved", "no index, in pieces", "the name again", "a second answer"])
+    [delta(part(0, "c1", "add", "")), delta(part(0, "c2", None, '{"a": 1,')), delta(part(0, "c3", None, '"b": 2}')), delta(part(0, "c4", "add", '{"a": 3, "b": 4}'))],
+    [delta(part(0, None, "add", "")), delta(part(0, "c1", None, '{"a": 1, "b": 2}')), delta(part(1, "", "add", '{"a": 3, ')), delta(part(1, "c2", "", '"b": 4}'))],
+], ids=["interleaved", "no index, in pieces", "the name again", "a second answer", "an id for each piece", "ids that come late"])
 def test_streams_of_calls_by_odd_servers(pieces):
     msgs = user()
     list(stream(msgs, TOOLS, client=Replies(iter(pieces), iter([delta(text="ok", finish="stop"), delta(text="not this", choice=1)]))))
     check_messages(msgs)
     assert [result(m) for m in msgs[2:4]] == [3, 7] and msgs[-1]["content"] == "ok" and len(msgs) == 5
+
+def test_a_last_chunk_without_a_delta():
+    def now(): return "noon"
+    msgs, last = user(), NS(choices=[NS(index=0, delta=None, finish_reason="tool_calls")])
+    list(stream(msgs, [now], client=Replies(iter([delta(part(0, "c1", "now", "")), last]), iter([delta(text="ok", finish="stop")]))))
+    assert msgs[2]["content"] == '{"now": "noon"}' and msgs[-1]["content"] == "ok"
+
+def test_tools_of_one_name_get_numbers():
+    class Cam:
+        def __init__(self, place): self.place = place
+        def capture(self): return self.place
+    gate, quay = Cam("gate"), Cam("quay")
+    tools, msgs = [gate.capture, quay.capture, gate.capture, lambda: 1], user()
+    seen = []
+    class Client(Replies):
+        def create(self, **kwargs): seen.append([tool["function"]["name"] for tool in kwargs["tools"]]); return super().create(**kwargs)
+    complete(msgs, tools, client=Client(completion(tool_calls=[call("capture", "{}", "c1"), call("capture_2", "{}", "c2")]), completion(content="ok")))
+    assert [list(json.loads(m["content"]).values()) for m in msgs[2:4]] == [["gate"], ["quay"]] and seen[0] == ["capture", "capture_2", "lambda"]
 
 def test_a_tool_that_is_taken_away_before_its_call():
     tools, msgs = list(TOOLS), user()
@@ -716,7 +736,12 @@ def test_words_of_the_person_name_files_in_the_loop(tmp_path):
 # Whatever is thrown
 
 class Odd2(BaseException): "Not even an Exception."
-THROWN = [KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit, StopIteration, StopAsyncIteration, asyncio.CancelledError, RecursionError, Odd2, lambda: UnicodeDecodeError("utf-8", b"x", 0, 1, "x")]
+class Falsy(Exception):
+    def __len__(self): return 0
+class Wordless(BaseException):
+    def __bool__(self): return False
+    def __str__(self): raise ValueError
+THROWN = [Falsy, Wordless, KeyboardInterrupt, SystemExit, MemoryError, GeneratorExit, StopIteration, StopAsyncIteration, asyncio.CancelledError, RecursionError, Odd2, lambda: UnicodeDecodeError("utf-8", b"x", 0, 1, "x")]
 
 @pytest.mark.parametrize("way", ["sync", "async", "async tool", "async tool in sync"])
 @pytest.mark.parametrize("kind", THROWN, ids=lambda k: getattr(k, "__name__", "x"))
@@ -969,6 +994,21 @@ def test_streams_of_the_openai_package_count_tokens_where_they_can(kind):
             events = list(stream(user(), TOOLS, **options)) if kind == "OpenAI" else asyncio.run(all_of(astream(user(), TOOLS, **options)))
             assert [e.text for e in events[:-1]] == ["o", "k"] and events[-1].usage.total == 9
         assert ["stream_options" in body for body in client.sent] == asks
+
+@pytest.mark.parametrize("kind", ["OpenAI", "AsyncOpenAI"])
+def test_a_stream_that_ends_before_its_server_is_done(kind):
+    import httpx2
+    async def all_of(events): return [e async for e in events]
+    half = {"choices": [{"index": 0, "delta": {"content": "half"}}]}
+    asks = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}]}}]}
+    def said(text):
+        client, msgs = openai_client(*(httpx2.Response(200, text=t, headers={"content-type": "text/event-stream"}) for t in (text, STREAMED)), kind=kind), user()
+        options = dict(client=client, model="m")
+        list(stream(msgs, TOOLS, **options)) if kind == "OpenAI" else asyncio.run(all_of(astream(msgs, TOOLS, **options)))
+        return msgs
+    assert said(events_of(half))[-1]["content"] == "half"
+    assert said(events_of(half).replace("data: [DONE]", ""))[-1]["content"] == "half\n\n[Cut off: the connection to the model was lost.]"
+    assert result(said(events_of(asks))[2]) == 3 and "cut off" in said(events_of(asks).replace("data: [DONE]", ""))[2]["content"]
 
 def test_errors_of_the_model_reach_the_caller():
     import httpx2, openai

@@ -263,6 +263,12 @@ def test_redirects_end():
         with pytest.raises(NetError, match="more than 5 times"): fetch(server.url)
         assert len(server.requests) == 6
 
+def test_logs_hold_no_secrets(server, caplog):
+    caplog.set_level("DEBUG")
+    fetch(f"{server.url}/json?key=canary", headers={"X-Key": "canary"})
+    with pytest.raises(NetError): fetch(f"{server.url}/json", headers={"X-Key": "canary\nX: y"})
+    assert "send_request_headers.failed" in caplog.text and "canary" not in caplog.text
+
 def test_connection_refused_says_so():
     with socket.create_server(("127.0.0.1", 0)) as taken: port = taken.getsockname()[1]
     with pytest.raises(NetError, match="could not be fetched"): fetch(f"http://127.0.0.1:{port}/?key=canary")

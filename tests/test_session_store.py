@@ -20,6 +20,7 @@ from llmcam.core.oas_to_schema import api_schema
 from llmcam.core.offline import OfflineModel, ScriptedModel, check_messages
 from llmcam.core.policy import ToolPolicy
 from llmcam.utils.notification import Notification
+from llmcam.utils.store import add_function_tools
 from llmcam.vision import watch as watch_module
 from llmcam.vision.camera import Frame
 from llmcam.vision.watch import Observations, Rule
@@ -518,6 +519,20 @@ def test_a_stored_tool_runs_only_what_the_policy_allows(url):
         restored = manager[id].tools[len(manager[manager.init_session()].tools):]
         assert [tool["function"]["metadata"]["module"] for tool in restored] == ["llmcam.utils.file_manager"]
         assert restored[0]["function"]["metadata"]["session_id"] == id
+
+
+def test_a_stored_tool_is_held_to_what_its_code_declares(url):
+    with SessionManager(store=url) as manager:
+        id, there = manager.init_session(), len(manager[manager.init_session()].tools)
+        add_function_tools(manager[id].tools, "mine", ["llmcam.vision.yolo.detect_objects", "llmcam.utils.file_manager.unique_path"])  # the first by another name
+        shell, = (tool for tool in manager[id].tools if tool["function"]["name"] == "execute_bash_command")
+        shell["function"]["metadata"] |= {"level": "read", "untrusted": False}
+        said = {name: tool["function"]["metadata"].get("level") for name, tool in zip(names_of(manager[id].tools), manager[id].tools)}
+    assert (said["mine_detect_objects"], said["unique_path"], said["execute_bash_command"]) == ("read", None, "read")
+    with SessionManager(store=url) as manager:
+        held = {name: tool["function"]["metadata"] for name, tool in zip(names_of(manager[id].tools), manager[id].tools)}
+    assert len(held) == there + 2 and (held["mine_detect_objects"]["level"], held["unique_path"]["level"]) == ("read", "exec")
+    assert (held["execute_bash_command"]["level"], held["execute_bash_command"]["untrusted"], held["capture_frame"]["level"]) == ("exec", True, "network")
 
 
 def test_an_api_tool_is_written_once_and_still_checks_its_arguments(url):

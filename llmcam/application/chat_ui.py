@@ -37,9 +37,10 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 import llmcam.application
 from ..core.fc import Final, TextDelta, ToolFinished, ToolStarted, fn_args, fn_name
 from ..core.fn_to_schema import function_schema
-from ..core.policy import ToolPolicy, data_dir, gate, get_policy
+from ..core.policy import ToolPolicy, data_dir, gate, get_policy, write_over
 from ..utils.notification import Notification, current_stream
-from ..vision.camera import Camera, capture_frame, open_camera
+from ..vision.camera import Camera, _jpeg, capture_frame, open_camera
+from ..vision.stream import MAX_PIXELS
 from ..vision.watch import Observations
 from .login import Login
 from .session import SessionManager, default_manager, default_tools
@@ -144,7 +145,11 @@ def picture_size(
     "Read the size of a picture without decoding it. A tag may turn it on its side."
     from PIL import Image
     try:
-        with Image.open(path) as image: return image.size[::-1] if image.getexif().get(0x0112, 1) >= 5 else image.size
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS: return None  # no browser should have to decode it
+            exif = Image.Exif()
+            exif.load(image.info.get("exif"))  # `getexif` would decode a whole PNG to look behind its pixels
+            return image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size
     except Exception: return None  # the tag too was written by a stranger
 
 # %% ../../nbs/application/chat_ui.ipynb #d1c1a693
@@ -270,7 +275,7 @@ def _clip(text, limit):
     text = str(text)
     text = _without_dir(" ".join((text if len(text) <= 4000 else text[:2000] + text[-2000:]).split()))
     if len(text) <= limit: return text
-    return "…" + text[1 - limit :] if re.fullmatch(r"[^\s:]*/[^\s:]*", text) else text[: limit - 1] + "…"
+    return "…" + text[1 - limit :] if "/" in text and not re.search(r"[\s:]", text) else text[: limit - 1] + "…"
 
 def _clip_part(value):
     if isinstance(value, dict): return "{…}"
@@ -757,10 +762,9 @@ def _view(self: Talk, label, uri, number):
 @patch
 def _keep_view(self: Talk, label, frame, number):
     "Save a small picture, apart from those that tools list, in place of the one before the last."
-    from PIL import Image
     (data_dir() / "view").mkdir(exist_ok=True)
     name, old = f"view/{number}.jpg", f"view/{number - 2}.jpg"
-    Image.fromarray(frame.thumbnail(900)).save(data_dir() / name, quality=85)
+    write_over(data_dir() / name, _jpeg(frame.thumbnail(900), quality=85))
     self.pictures[name] = picture_size(data_dir() / name)
     self.pictures.pop(old, None)
     (data_dir() / old).unlink(missing_ok=True)

@@ -191,7 +191,7 @@ def why(
     from llmcam.application.chat_ui import model_trouble
     said = model_trouble(error) or " ".join(str(error).split()) or type(error).__name__
     said = re.sub(r"\bweights=(?:'(\w+)')?", lambda found: " ".join(filter(None, ("--weights", found[1]))), said)  # as it is said in a shell
-    return re.sub(r"\s*\(OpenCV\(.*", "", said)
+    return said.partition("(OpenCV(")[0].rstrip()
 
 # %% ../../nbs/application/cli.ipynb #8f55fefe
 def serve_page(

@@ -31,7 +31,7 @@ from weakref import WeakValueDictionary, ref
 
 from fastcore.basics import patch
 from ..core.fc import *
-from ..core.fc import _is_hosts, _recall, _shows
+from ..core.fc import _imported, _is_hosts, _recall, _shows, _strictest
 from ..core.fn_to_schema import *
 from ..core.policy import PolicyError, ToolPolicy, current_policy, data_dir, gate, get_policy, tool_level
 from ..vision.camera import *
@@ -557,6 +557,26 @@ def _distrust(metadata):
     for part in (metadata, metadata.get("catalogue") or {}):
         if "trusted" in part: part["trusted"] = False
 
+_RENAMED = f"{execute_renamed.__module__}.{execute_renamed.__name__}"
+
+def _declared(tool):
+    "The levels that the code behind a tool of a note declares, and whether it brings in what strangers wrote. A function that declares nothing may do anything."
+    fixup, metadata = tool["function"].get("fixup"), fn_metadata(tool)
+    finds, renamed = "catalogue" in metadata and fixup not in (None, _RENAMED), fixup == _RENAMED and {"module", "known_as"} <= {*metadata}
+    for place in _places(tool):
+        if renamed if place == fixup else finds: continue  # the other place says what runs
+        try: code = _imported(place)
+        except (ImportError, AttributeError, LookupError, ValueError): code = None
+        yield getattr(code, "tool_level", None if place == fixup else "exec"), getattr(code, "tool_untrusted", False)
+
+def _hold(tool, twin):
+    "Hold a tool of a note to what its twin among the tools that every session starts with says, or else its code: no note lowers that."
+    metadata = tool["function"].setdefault("metadata", {})
+    declared = [(fn_metadata(twin).get("level"), fn_metadata(twin).get("untrusted"))] if twin else [*_declared(tool)]
+    level = _strictest(metadata.pop("level", None), *(level for level, _ in declared))
+    if level and not (twin and declared[0][0] is None): metadata["level"] = level
+    if any(untrusted for _, untrusted in declared): metadata["untrusted"] = True
+
 @patch
 def _restored(self: Session, tool, policy, known):
     "A tool of a note, bound to this session; `None` if the policy does not allow it."
@@ -567,7 +587,10 @@ def _restored(self: Session, tool, policy, known):
             if key in metadata: tool["function"]["metadata"][key] = value
         if "request" in metadata: tool["function"]["metadata"]["request"].setdefault("schema", tool["function"]["parameters"])
         if policy.undeclared != "trusted": _distrust(tool["function"]["metadata"])
-        tool.func = getattr(known.get(_entry(tool)), "func", None)
+        twin = known.get(_entry(tool))
+        if twin and [*_places(twin)] != [*_places(tool)]: twin = None  # it goes by the name, and is another
+        tool.func = getattr(twin, "func", None)
+        _hold(tool, twin)
         return tool
     except (TypeError, KeyError, AttributeError): return None  # no tool at all
 

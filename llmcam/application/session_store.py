@@ -212,7 +212,7 @@ def claim(self: MemoryStore, holder, seconds): return []  # what runs here canno
 
 # %% ../../nbs/application/session_store.ipynb #fe2687ec
 _PICTURE = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=\s]{200,}")
-_USERINFO = re.compile(r"(?<=://)[^/\s@\"'\\]{1,200}:[^/\s@\"'\\]{1,200}@")
+_USERINFO = re.compile(r"(?<=://)[^/\s@:\"'\\]{1,200}:[^/\s@\"'\\]{1,200}@")
 _SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)S?$")
 
 def _secrets():

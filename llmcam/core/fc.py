@@ -27,7 +27,7 @@ from weakref import WeakSet
 
 from fastcore.basics import patch
 from .fn_to_schema import Tool, bind_arguments, function_schema, public_tool
-from .policy import LEVELS, PolicyError, ToolCall, ToolPolicy, _current as _in_force, current_policy, data_dir, gate, get_policy
+from .policy import LEVELS, PolicyError, ToolCall, ToolPolicy, _current as _in_force, current_policy, data_dir, gate, get_policy, read_own, write_over
 
 # %% ../../nbs/core/fc.ipynb #dd1411ab
 def form_msg(
@@ -249,9 +249,15 @@ def _index(tools: list) -> dict:
     return places
 
 def _adopt(tools: list):
-    "Make tools, where they stand, of the plain functions in `tools`: the person who put them there has handed them over."
+    "Make tools, where they stand, of the plain functions in `tools`: the person who put them there has handed them over. A name that is taken gets a number."
+    known = {}
     for i, tool in enumerate(tools):
-        if isinstance(tools, list) and callable(tool) and not isinstance(tool, Mapping): tools[i] = function_schema(tool)
+        if not isinstance(tools, list) or not callable(tool) or isinstance(tool, Mapping): continue
+        known = known or {function["name"]: getattr(other, "func", None) for other in tools if (function := _function_of(other))}
+        tools[i], n = function_schema(tool), 1
+        function = tools[i]["function"]
+        plain = function["name"]
+        while known.setdefault(function["name"], tool) != tool: n += 1; function["name"] = f"{plain[:60]}_{n}"
 
 def _tool_named(name: str, tools: list):
     "The tool of that name, `None` if there is none."
@@ -445,7 +451,7 @@ def _finish(value):
     box = SimpleQueue()
     _in_thread(lambda: asyncio.run(wait()), lambda *outcome: box.put(outcome))
     value, error = _next_in(box, inf)
-    if error: raise error
+    if error is not None: raise error
     return value
 
 def _next_in(box, end: float):
@@ -524,7 +530,7 @@ async def _to_thread(func, name: str = ""):
     future = loop.create_future()
     def settle(value, error):
         if future.done(): return
-        future.set_exception(_carried(error)) if error else future.set_result(value)
+        future.set_exception(_carried(error)) if error is not None else future.set_result(value)
     def done(*outcome):
         try: loop.call_soon_threadsafe(settle, *outcome)
         except RuntimeError: pass  # the loop has ended, nobody waits for this
@@ -536,7 +542,7 @@ async def _to_thread(func, name: str = ""):
 def _carried(error):
     "An error that may cross into an event loop: a stray `KeyboardInterrupt` or `StopIteration` of a tool would end the loop."
     ok = isinstance(error, Exception) and not isinstance(error, StopIteration)
-    return error if ok else RuntimeError(f"{type(error).__name__}: {error}")
+    return error if ok else RuntimeError(_lesson(error))
 
 # %% ../../nbs/core/fc.ipynb #a64e62ab
 def fn_result_content(
@@ -578,7 +584,7 @@ def _saved(value) -> str:
     image.thumbnail((_SIDE, _SIDE))
     image.save(out, "JPEG", quality=80)
     path = data_dir() / f"shown_{sha256(out.getvalue()).hexdigest()[:16]}.jpg"
-    if not path.exists(): path.write_bytes(out.getvalue())
+    if path.is_symlink() or not path.exists(): write_over(path, out.getvalue())
     return path.name
 
 # %% ../../nbs/core/fc.ipynb #c36fc0bd
@@ -612,7 +618,7 @@ def _picture_msg(pictures: list) -> dict:
 
 @lru_cache(16)
 def _data_url(path: str, changed: int) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(Path(path).read_bytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(read_own(path)).decode()
 
 def _kept_name(part) -> str | None:
     "The file of a picture that the host keeps."
@@ -620,7 +626,7 @@ def _kept_name(part) -> str | None:
     return match[1] if isinstance(url, str) and (match := _KEPT.fullmatch(url)) else None
 
 def _shown_part(part: dict, name: str) -> dict:
-    try: url = _data_url(str(path := data_dir() / name), path.stat().st_mtime_ns)
+    try: url = _data_url(str(path := data_dir() / name), path.lstat().st_mtime_ns)
     except OSError: return {"type": "text", "text": f"[The picture {name} is not kept any more.]"}
     return {**part, "image_url": {"url": url}}
 
@@ -760,9 +766,10 @@ class _Reply:
         if not isinstance(arguments, str): arguments = _dumps(arguments)
         if not isinstance(index, int): index = None
         mine = self.begun.get(index)
-        if mine is None or id and id != mine["id"] or index is None and name:
+        if mine is None or name and (index is None or id and mine["id"] and id != mine["id"]):
             mine = self.begun[index] = dict(id=id, name="", arguments="")
             self.calls.append(mine)
+        mine["id"] = mine["id"] or id  # some servers send it late, or another one with each piece
         if name != mine["name"]: mine["name"] += name  # some servers send the whole name again
         mine["arguments"] += arguments
         self.length += len(arguments)
@@ -912,6 +919,7 @@ class _Ask:
     end: float           # when the turn is over
     late: bool = False   # was it?
     over: bool = False   # does nobody wait for the answer any more?
+    open: bool = False   # did the stream end before its server said that it was done?
     reply: _Reply = field(default_factory=_Reply)
 
 @dataclass
@@ -1032,8 +1040,8 @@ def _started(call) -> ToolStarted:
 
 def _finished(run: _Run, call, outcome, error, begun: float) -> ToolFinished:
     "Write down what came of `call`."
-    result = {"error": _lesson(error)} if error else outcome[0]
-    content, names = (_message(call, result, run.limit), []) if error else outcome[1:]
+    result = outcome[0] if error is None else {"error": _lesson(error)}
+    content, names = outcome[1:] if error is None else (_message(call, result, run.limit), [])
     run.contents[call["id"]] = content
     run.pictures += [(fn_name(call), name) for name in names]
     failed = result["error"] if isinstance(result, dict) and set(result) == {"error"} else None
@@ -1091,7 +1099,7 @@ async def _arun_calls(run: _Run) -> AsyncIterator:
             if not done: break
             for task in done:
                 error = _carried(asyncio.CancelledError("the tool was cancelled")) if task.cancelled() else task.exception()
-                yield _finished(run, waiting.pop(task), None if error else task.result(), error, begun)
+                yield _finished(run, waiting.pop(task), task.result() if error is None else None, error, begun)
         for call in list(waiting.values()): yield _finished(run, call, None, _late(run, begun), begun)
     finally:
         run.over = True
@@ -1110,12 +1118,27 @@ def _is_openai(client) -> bool:
 def _post(client, body: dict, seconds: float):
     "Send `body` by a client of the `openai` package; for an asynchronous one, what to await."
     import openai
-    kind = openai.Stream if isinstance(client, openai.OpenAI) else openai.AsyncStream
+    kind = _noting(openai.Stream if isinstance(client, openai.OpenAI) else openai.AsyncStream)
     limit = client.timeout
     if hasattr(limit, "read"): limit = type(limit)(_sooner(seconds, limit.read), connect=_sooner(seconds, limit.connect))
     else: limit = _sooner(seconds, limit)
     sent = {"content": _as_json(body)} if type(client) in (openai.OpenAI, openai.AsyncOpenAI) else {"body": body}
-    return client.post("/chat/completions", cast_to=object, **sent, options={"timeout": limit}, stream=body.get("stream", False), stream_cls=kind[object])
+    return client.post("/chat/completions", cast_to=object, **sent, options={"timeout": limit}, stream=body.get("stream", False), stream_cls=kind)
+
+@lru_cache(2)
+def _noting(kind):
+    "The `kind` of stream of the `openai` package that notes whether its server said that it was done."
+    class Noting(kind[object]):
+        done = False
+        def _iter_events(self):
+            events = super()._iter_events()
+            return self._anoted(events) if hasattr(events, "__aiter__") else map(self._noted, events)
+        async def _anoted(self, events):
+            async for event in events: yield self._noted(event)
+        def _noted(self, event):
+            self.done = event.data.startswith("[DONE]")
+            return event
+    return Noting
 
 def _sooner(seconds: float, limit: float | None) -> float | None:
     "The shorter of two times, of which either may be endless."
@@ -1167,7 +1190,7 @@ def _take(ask: _Ask, completion) -> str:
     if error := _get(completion, "error"): raise ModelError(f"The model's server could not answer: {_scalar(_cut(str(_get(error, 'message') or error), 500))}")
     for choice in _listed(_get(completion, "choices"))[:1]:
         part = _get(choice, "message") or (None if _get(choice, "index") else _get(choice, "delta"))  # only the first answer
-        if part is not None: text = reply.add(part, _get(choice, "finish_reason"))
+        if part is not None or not _get(choice, "index"): text = reply.add(part or {}, _get(choice, "finish_reason"))
     if reply.length > _LONGEST: reply.finish = "length"
     return text
 
@@ -1177,7 +1200,7 @@ def _check(ask: _Ask, streamed: bool):
     "Is the reply whole?"
     reply = ask.reply
     if not (reply.text or reply.calls or reply.finish): raise ModelError("The model sent no answer: no choices in its reply.")
-    if streamed and not reply.finish and reply.calls and not reply.calls[-1]["arguments"].strip(): reply.finish = "lost"
+    if streamed and not reply.finish and (ask.open or reply.calls and not reply.calls[-1]["arguments"].strip()): reply.finish = "lost"
 
 def _discreet(error: Exception, client) -> Exception:
     "`error` without the key of `client`, which some servers repeat in what they answer."
@@ -1203,6 +1226,7 @@ def _received(ask: _Ask, client, model: str, streamed: bool) -> Iterator:
             raise ModelError("complete and stream need a synchronous client; for an asynchronous one call acomplete or astream.")
         try:
             for piece in _pieces(answer): got = True; yield piece
+            ask.open = getattr(answer, "done", None) is False
             return
         except Exception:
             if got or last or ask.over: raise
@@ -1230,7 +1254,7 @@ def _watched(pieces: Iterator, ask: _Ask) -> Iterator:
         while True:
             try: piece, error = _next_in(box, ask.end)
             except Empty: ask.late = True; return
-            if error: raise error
+            if error is not None: raise error
             if piece is _END: return
             yield piece
     finally: ask.over = True
@@ -1263,9 +1287,11 @@ async def _amake_request(ask: _Ask, client, model: str, streamed: bool) -> Async
 async def _areceived(ask: _Ask, client, model: str, streamed: bool) -> AsyncIterator:
     "`_received` for a task."
     for last in (False, True):
-        pieces, got = _apieces(_pieces(await _aanswer(ask, client, model, streamed))), False
+        answer = await _aanswer(ask, client, model, streamed)
+        pieces, got = _apieces(_pieces(answer)), False
         try:
             async for piece in pieces: got = True; yield piece
+            ask.open = getattr(answer, "done", None) is False
             return
         except Exception:
             if got or last: raise

@@ -72,10 +72,10 @@ for _name in ("httpx2", *(f"httpcore2.{part}" for part in ("connection", "http11
 def _parse(url, schemes):
     "`url` taken apart, complete, with a scheme that we speak."
     import httpx2
-    try: parsed = httpx2.URL(str(url).strip())
-    except (httpx2.InvalidURL, UnicodeError) as e: raise NetError(f"Not a usable address: {e}") from e
+    try: parsed = httpx2.URL(str(url).strip()); host = parsed.host
+    except (httpx2.InvalidURL, ValueError) as e: raise NetError(f"Not a usable address: {e}") from e  # those of idna among them
     if parsed.scheme not in schemes: raise NetError(f"{_shown(parsed)} is not an address of the kind {', '.join(schemes)}.")
-    if not parsed.host: raise NetError(f"{_shown(parsed)} names no host.")
+    if not host: raise NetError(f"{_shown(parsed)} names no host.")
     if (parsed.port or 1) > 65535: raise NetError(f"{_shown(parsed)}: there is no port {parsed.port}.")
     return parsed
 
@@ -333,6 +333,21 @@ class _ProxyLine(_Line):
         except (ImportError, RuntimeError) as e: raise NetError("The environment names a SOCKS proxy, which needs: pip install socksio") from e
 
     def is_open(self): return True
+
+# %% ../../nbs/core/net.ipynb #29be7a07
+def _login(user, password):
+    "How to log in where nobody knows yet whether Digest or Basic is wanted; a camera says so."
+    import httpx2
+    class Login(httpx2.Auth):
+        way = None
+        def auth_flow(self, request):
+            if not self.way:
+                response = yield request
+                if response.status_code != 401: return
+                asked = " ".join(response.headers.get_list("www-authenticate")).lower()
+                self.way = (httpx2.DigestAuth if "digest" in asked else httpx2.BasicAuth)(user, password)
+            yield from self.way.auth_flow(request)
+    return Login()
 
 # %% ../../nbs/core/net.ipynb #2ad1bc54
 _KEPT = ("accept", "accept-encoding", "user-agent", "content-type", "content-length")  # headers that any host may see

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'PolicyError', 'tool_level', 'ToolPolicy', 'ToolCall', 'current_policy', 'gate', 'get_policy', 'set_policy',
-           'trust', 'trusts_url', 'allows_host', 'trusting', 'data_dir', 'confine', 'confine_write']
+           'trust', 'trusts_url', 'allows_host', 'trusting', 'data_dir', 'confine', 'confine_write', 'write_over',
+           'read_own']
 
 # %% ../../nbs/core/policy.ipynb #8599370e
-import os, re
+import os, re, stat
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from copy import deepcopy
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from secrets import token_hex
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -59,6 +61,7 @@ class ToolPolicy:
         for name in ("trusted", "allow", "ask", "modules", "named", *(["hosts"] if self.hosts is not None else [])):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(map(str, given)))
+        object.__setattr__(self, "trusted", _Places(self.trusted))
         for name, known in _CHOICES.items():
             for given in [getattr(self, name)] if isinstance(getattr(self, name), str) else getattr(self, name):
                 if given not in known: raise ValueError(f"{name} must be one of {known}, not {given!r}")
@@ -67,6 +70,16 @@ class ToolPolicy:
     def allow_exec(self) -> bool:
         "May a model's tools run programs unasked?"
         return "exec" in self.allow
+
+class _Places(tuple):
+    "Places that show themselves without the passwords and tokens of their addresses."
+    __slots__ = ()
+    def __repr__(self): return repr(tuple(map(_without_secrets, self)))
+
+def _without_secrets(place):
+    scheme, there, rest = place.partition("://")
+    shown = f"{scheme}://{re.split('[?#;&]', rest.rpartition('@')[2])[0]}"
+    return place if shown == place or not there else f"{shown}..."
 
 _CHOICES = {"files": ("data", "named", "any"), "shell": ("off", "bwrap", "host"), "undeclared": ("exec", "trusted"), "allow": LEVELS, "ask": LEVELS}
 
@@ -277,3 +290,31 @@ def confine_write(
     for found in (_resolved(named), _resolved(base / named) if not str(path).startswith("~") else base):
         if found != base and found.is_relative_to(base) and not found.is_dir(): return found
     raise PolicyError(f"{str(path)!r} is no file in the data directory, and a model writes nowhere else. Give a bare file name.")
+
+# %% ../../nbs/core/policy.ipynb #2821b3e7
+def write_over(
+    path: str | Path,  # Where to write
+    content: bytes,    # What to write
+) -> Path:             # The same path
+    "Write `content` in place of what is at `path`, whole or not at all. A link is replaced, not followed, and no folder leads out of the data directory."
+    path, base = Path(path), data_dir()
+    if path.absolute().is_relative_to(base.absolute()) and not path.parent.resolve().is_relative_to(base.resolve()): raise PolicyError(f"{path.parent} leads out of the data directory.")
+    part = path.with_name(f".{path.name}.{token_hex(8)}.part")
+    try:
+        with open(part, "xb") as file: file.write(content)
+        part.replace(path)
+    finally: part.unlink(missing_ok=True)
+    return path
+
+# %% ../../nbs/core/policy.ipynb #347ef8c0
+_PLAINLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link, and nothing that keeps us waiting
+
+def read_own(
+    path: str | Path,          # A file that llmcam has written
+    limit: int = 32 * 2**20,   # Most bytes
+) -> bytes:                    # What is in it
+    "Read a file of the data directory; `OSError` for a link, a pipe, or what is too large to be ours."
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _PLAINLY)) as file:
+        kept = os.fstat(file.fileno())
+        if not stat.S_ISREG(kept.st_mode) or kept.st_size > limit: raise OSError(f"{path} is no file of ours.")
+        return file.read(limit)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 
@@ -253,11 +254,13 @@ def _sandboxed(command, timeout, limit):
 
 def _disarm(folder, since):
     "Take from the files that a command left behind the right to run as their owner, who is the person."
-    for where, _, names in os.walk(folder):
-        for path in (os.path.join(where, name) for name in names):
-            with suppress(OSError):
-                found = os.lstat(path)
-                if found.st_ctime >= since - 1 and stat.S_ISREG(found.st_mode) and found.st_mode & 0o6000: os.chmod(path, found.st_mode & 0o777)
+    below = (os.path.join(where, name) for where, folders, names in os.walk(folder) for name in (*folders, *names))
+    for path in chain([folder], below):
+        with suppress(OSError):
+            found = os.lstat(path)
+            mode = stat.S_IMODE(found.st_mode)
+            if stat.S_ISDIR(found.st_mode) and mode & 0o500 != 0o500: os.chmod(path, mode | 0o500)  # we could not look into it
+            if stat.S_ISREG(found.st_mode) and mode & 0o6000 and found.st_ctime >= since - 1: os.chmod(path, mode & 0o777)
 
 def _refused(command, timeout, limit):
     raise PolicyError("Shell commands are off here, so no command was run. Use the other tools instead.")

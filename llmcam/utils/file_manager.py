@@ -8,6 +8,7 @@ __all__ = ['safe_name', 'unique_path', 'capture_path', 'write_new', 'list_image_
 
 # %% ../../nbs/utils/file_manager.ipynb #42f4cec4
 import mimetypes
+import os
 import re
 import unicodedata
 from datetime import datetime
@@ -128,9 +129,9 @@ def _target(path, reply):
     "Where a model's download goes: a free plain name with a harmless suffix, below the data directory."
     base = data_dir().resolve()
     *folders, name = confine_write(path).relative_to(base).parts
-    if any(folder.lower() in ("caches", "sessions") for folder in folders): raise PolicyError("That folder is llmcam's own. Give a bare file name.")
-    free = unique_path(confine_write(base.joinpath(*map(safe_name, folders), _harmless(name, reply))))
-    return data_dir() / confine_write(free).relative_to(base)
+    free = confine_write(unique_path(confine_write(base.joinpath(*map(safe_name, folders), _harmless(name, reply))))).relative_to(base)
+    if any(folder.lower() in ("caches", "sessions") for folder in free.parts[:-1]): raise PolicyError("That folder is llmcam's own. Give a bare file name.")
+    return data_dir() / free
 
 # %% ../../nbs/utils/file_manager.ipynb #a644c7cf
 @tool_level("network", untrusted=True)

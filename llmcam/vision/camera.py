@@ -32,7 +32,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fastcore.basics import patch
 
-from ..core.net import NetError, check_url, fetch
+from ..core.net import NetError, _login, check_url, fetch
 from ..core.policy import PolicyError, confine, current_policy, data_dir, gate, tool_level, trusting
 from ..utils.file_manager import capture_path, safe_name, write_new
 from .stream import (AddressError, AnswerError, BlankPictureError, CameraError, DamagedPictureError, DeadlineError, EndedError, MAX_PIXELS,
@@ -314,20 +314,6 @@ def _credentials(uri):
     if parts.username is None: return uri, None
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     return bare, (unquote(parts.username), unquote(parts.password or ""))
-
-def _login(user, password):
-    "How to log in as a camera asks for it, by Digest or Basic."
-    import httpx2
-    class Login(httpx2.Auth):
-        way = None
-        def auth_flow(self, request):
-            if not self.way:
-                response = yield request
-                if response.status_code != 401: return
-                asked = " ".join(response.headers.get_list("www-authenticate")).lower()
-                self.way = (httpx2.DigestAuth if "digest" in asked else httpx2.BasicAuth)(user, password)
-            yield from self.way.auth_flow(request)
-    return Login()
 
 # %% ../../nbs/vision/camera.ipynb #abf51b33
 _MAGIC = re.compile(r"[*?\[]")

@@ -81,6 +81,23 @@ CASES = {  # name: (code that ends in `end(...)`, most seconds on a quiet machin
                 try: said.append(use())
                 except Exception as error: said.append("refused " + str(error))
             end(all(str(each).startswith("refused") for each in said) and "refused" or said)""", 30, "refused"),
+    "a PNG bomb beside the talk": ("""
+        import io
+        from llmcam.application.chat_ui import picture_size
+        packed = io.BytesIO(); PIL.Image.new("L", (9300, 9300)).save(packed, "PNG", compress_level=9)
+        path = data_dir() / "bomb.png"; path.write_bytes(packed.getvalue()); del packed
+        open("/proc/self/clear_refs", "w").write("5")  # what we took to make it does not count
+        before = top()
+        end(picture_size(path) is None and "no size")""", 10, "no size"),
+    "words for patterns": ("""
+        from llmcam.vision.gpt4v import parse_facts
+        from llmcam.vision.watch import Rule
+        said = []
+        for every in ("1" * 100_000 + "x", "every " + " " * 100_000 + "x"):
+            try: Rule("sample:harbour", "boat", every=every)
+            except ValueError: said.append("refused")
+        for text in ("```{" * 25_000 + '```{"car": 2}```', "```json {]" * 10_000 + '```{"car": 2}```', "{1," * 100_000 + '}```json {"car": 2} ```'): said.append(parse_facts(text).get("car"))
+        end(said)""", 2, "'refused', 'refused', 2, 2, 2"),
     "JSON as deep as a well": ("""
         with LocalServer({"/a": (200, {"Content-Type": "application/json"}, b"[" * 2_000_000)}) as server, gate(ToolPolicy(trusted=server.host)):
             from llmcam.core.oas_to_schema import api_schema, load_oas

@@ -328,6 +328,32 @@ def test_what_waits_for_approval_in_a_conversation_does_not_run_in_its_backgroun
     assert not ran(ToolPolicy()) and ran(ToolPolicy(wary=False))
 
 
+def stored(tool, call, policy, folder):
+    "What a call of a tool ends with that somebody wrote into the store."
+    folder.mkdir()
+    with SessionManager(store=f"sqlite:///{folder}/s.db", client=ScriptedModel([("look", call)], "Done."), policy=policy) as manager:
+        id = manager.init_session()
+        held = manager.store.begin(id, "w", 60)
+        manager.store.commit(id, held.fence, [], [{"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object", "properties": {name: {} for name in call}}, **tool}}], {})
+        manager[id].chat("Go")
+        return next((m["content"] for m in manager[id].messages if m["role"] == "tool"), "")
+
+
+SHELL = {"module": "llmcam.utils.bash_command", "known_as": "execute_bash_command"}
+STORED = {  # name: (tool, arguments) of what would run a program
+    "by another name": ({"fixup": "llmcam.utils.store.execute_renamed", "metadata": {**SHELL, "level": "read"}}, {"command": "echo RAN"}),
+    "by a name that the model gives": ({"fixup": "llmcam.utils.store.execute_renamed", "metadata": {"level": "read"}}, {**SHELL, "command": "echo RAN"}),
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_stored_tool_does_not_vouch_for_itself(name, tmp_path, monkeypatch):
+    policy = ToolPolicy(shell="host")
+    assert "can run programs" in stored(*STORED[name], policy, tmp_path / "s")
+    monkeypatch.setattr("llmcam.application.session._hold", lambda tool, twin: None)
+    assert "RAN\\n" in stored(*STORED[name], policy, tmp_path / "weak"), "weak: the level that the store says"
+
+
 def test_a_notification_is_not_the_persons_word(world):
     "What a watch has told, by a model that may have read anything, names no host in a stream that starts from the conversation."
     leak = f"{world.away}/?q=SECRET"

@@ -1,5 +1,6 @@
 "Files: no spelling of a path gets a browser or a model to one that is not theirs."
-import json
+import json, os, tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -8,7 +9,7 @@ from safety.helpers import answering, cookies, raw, visiting
 
 from llmcam.core.fc import fn_exec
 from llmcam.core.fn_to_schema import function_schema
-from llmcam.core.policy import PolicyError, ToolPolicy, confine, confine_write, data_dir, gate
+from llmcam.core.policy import PolicyError, ToolPolicy, confine, confine_write, data_dir, gate, read_own, write_over
 
 SECRET = b"the secret of the house"
 
@@ -138,15 +139,43 @@ def test_names_are_plain(name):
     assert capture_path(name).parent == data_dir()
 
 
-@pytest.mark.parametrize("name", ["../x.jpg", "/etc/x.jpg", "~/x.jpg", "CON.jpg", "a:b.jpg", "x.jpg. .", "x.py", "x.pt", ".bashrc", "sessions/x.jpg", "caches/x.jpg", "x.jpg\x00.py", "folder/x.jpg", "link.jpg"])
+@pytest.mark.parametrize("name", ["../x.jpg", "/etc/x.jpg", "~/x.jpg", "CON.jpg", "a:b.jpg", "x.jpg. .", "x.py", "x.pt", ".bashrc", "sessions/x.jpg", "caches/x.jpg", "-caches/x.jpg", "cáches/x.jpg", ".sessions-/x.jpg", "own/x.jpg", "-own/x.jpg", "x.jpg\x00.py", "folder/x.jpg", "link.jpg"])
 def test_downloads_stay_in_the_data(house, name):
     from servers import LocalServer
     from llmcam.utils.file_manager import download_file
     folder = data_dir().resolve()
     furnish(folder, house)
+    (folder / "caches").mkdir(); (folder / "sessions").mkdir(); (folder / "own").symlink_to(folder / "caches")
     before = {p for p in house.rglob("*") if not p.is_relative_to(folder)}
     with LocalServer({"/a": (200, {"Content-Type": "image/jpeg"}, b"\xff\xd8\xff picture")}) as server, gate(ToolPolicy(trusted=server.host)):
         try: saved = Path(download_file(server.url + "/a", name))
         except PolicyError: saved = None
     assert {p for p in house.rglob("*") if not p.is_relative_to(folder)} == before
     assert saved is None or saved.resolve().is_relative_to(folder) and saved.suffix == ".jpg" and not saved.is_symlink() and ":" not in saved.name
+    assert not [*(folder / "caches").iterdir(), *(folder / "sessions").iterdir()]
+
+
+def planted(write, read):
+    "Which of what a command left under names of llmcam leads out of the data directory, by what writes and reads it."
+    with tempfile.TemporaryDirectory() as home, gate(ToolPolicy(data=f"{home}/data")):
+        outside, folder = Path(home, "outside"), data_dir()
+        outside.mkdir(); (outside / "1.jpg").write_bytes(SECRET)
+        (folder / "watch_1.jpg").symlink_to(outside / "1.jpg"); (folder / "watch_2.jpg").symlink_to(outside / "new.jpg"); (folder / "view").symlink_to(outside)
+        def leads(act, *args):
+            with suppress(OSError): return SECRET in (act(*args) or b"")
+        names = [name for name in ("watch_1.jpg", "view/1.jpg") if leads(read, folder / name)]
+        for name in ("watch_1.jpg", "watch_2.jpg", "view/2.jpg"): leads(lambda: write(folder / name, b"a picture") and None)
+        return names, sorted(p.name for p in outside.iterdir() if p.read_bytes() != SECRET)
+
+
+def test_links_that_a_command_planted_lead_nowhere():
+    assert planted(write_over, lambda path: read_own(path) if path.parent.name != "view" else b"") == ([], [])
+    assert planted(Path.write_bytes, Path.read_bytes) == (["watch_1.jpg", "view/1.jpg"], ["1.jpg", "2.jpg", "new.jpg"]), "weak: plain reading and writing"
+
+
+def test_only_plain_files_are_read(own_data):
+    write_over(data_dir() / "a.jpg", b"12345")
+    os.mkfifo(data_dir() / "pipe.jpg")
+    assert read_own(data_dir() / "a.jpg", 5) == b"12345" and [p.name for p in data_dir().iterdir() if p.name.startswith(".")] == []
+    for path, limit in (("pipe.jpg", 5), ("a.jpg", 4), ("gone.jpg", 5)):
+        with pytest.raises(OSError): read_own(data_dir() / path, limit)

@@ -111,6 +111,12 @@ def test_a_program_that_runs_as_its_owner_is_disarmed(own_data):
     assert (own_data / "id").stat().st_mode & 0o6000 == 0
 
 
+def test_a_program_in_a_folder_that_cannot_be_listed_is_disarmed(own_data):
+    boxed(f"cd {data_dir().resolve()}; mkdir -p s/t; cp /usr/bin/id s/t/id; chmod 4755 s/t/id; chmod 311 s/t s .; ln -s /usr out")
+    assert (own_data / "s/t/id").stat().st_mode & 0o6000 == 0
+    for folder in (own_data, own_data / "s", own_data / "s/t"): assert folder.stat().st_mode & 0o500 == 0o500, "else another user than root could not have looked"
+
+
 _CALL = "import ctypes, os; call = ctypes.CDLL(None).syscall; print('STARTED'); print('ESCAPED' if {} else 'refused')"
 _SHMGET, _, _, _KEYCTL, *_ = B._CALLS.get(platform.machine(), (0, (0,) * 10))[1]
 UNCOUNTED = {  # name: what reaches the keys of the person's login, or memory that no process has

@@ -2,6 +2,7 @@
 
 Not in what is returned, raised (with all that the error came from), logged or printed; not in what a model is sent, a page shows or a store keeps."""
 import json, logging, os, traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from llmcam.core.offline import OfflineModel, ScriptedModel
 from llmcam.core.policy import ToolPolicy, data_dir, gate
 from llmcam.utils.file_manager import download_file
 from llmcam.vision.camera import Camera, capture_frame
+from llmcam.vision.watch import Rule
 
 KEY = "CANARY-9f3a"
 
@@ -129,6 +131,15 @@ def test_model_errors_on_the_page(caplog, capfd):
         assert shown.count("msg error") >= 1 and KEY not in shown
     printed = capfd.readouterr()
     assert KEY not in caplog.text and KEY not in printed.err + printed.out
+
+
+@pytest.mark.parametrize("address", ["rtsp://admin:{0}@10.0.0.2/1", "http://admin:x/{0}@10.0.0.2/a.jpg", "http://10.0.0.2/a.jpg?token={0}", "http://10.0.0.2/?mail=a@b&token={0}", "rtsp://10.0.0.2/a;pwd={0}"])
+def test_policies_and_rules_show_no_password(address):
+    uri = address.format(KEY)
+    policy, rule = ToolPolicy.web(trusted=(uri, "10.0.0.3", "/srv/a;b")), Rule(uri, "car")
+    for shown in (repr(policy), str(replace(policy, shell="off")), repr(rule), f"{[rule]}"): assert KEY not in shown and ("10.0.0.2" in shown or "mail" in uri)
+    assert "'10.0.0.3', '/srv/a;b'" in repr(policy) and (policy.trusted[0], rule.camera) == (uri, uri), "what they know stays"
+    assert KEY in str(vars(rule)), "weak: its fields"
 
 
 @pytest.mark.parametrize("fault", [None, "unavailable"])
