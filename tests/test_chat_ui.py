@@ -768,6 +768,8 @@ def test_a_browser_logs_out_on_all_its_pages(tab):
         page.goto(url)
         page.get_by_label("Token").fill("a token that is long enough"); page.get_by_label("Token").press("Enter")
         page.locator(".msg.user", has_text="Hi").wait_for()
+        page.wait_for_selector("#link[data-state=on]")
+        for one in (page, second): one.wait_for_load_state("networkidle")
         assert len(manager) == 1, "the same conversation"
 
 

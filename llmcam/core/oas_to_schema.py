@@ -456,7 +456,7 @@ def _declared(reader, owner, secrets):
     "The parameters that a path or an operation declares, by place and name."
     found = {}
     for i, given in enumerate(_list(owner, "parameters")):
-        parameter = reader.deref(given, "parameters", i)
+        parameter = given if given.__class__ is dict and "$ref" not in given else reader.deref(given, "parameters", i)
         place, name = parameter.get("in"), parameter.get("name")
         if place not in _PLACES or not isinstance(name, str) or not name:
             raise SpecError(f"a parameter needs a name and a place, one of {', '.join(_PLACES)}.").under("parameters", i)
@@ -471,7 +471,7 @@ def _described(reader, holder, told, refs):
     else:
         try: schema = reader.schema(node, refs)
         except SpecError as e: raise e.under("schema")
-    if _is_text(words := told.get("description")): schema["description"] = _brief(words)
+    if isinstance(words := told.get("description"), str): schema["description"] = _brief(words)
     return schema
 
 def _brief(text, limit=1000):
