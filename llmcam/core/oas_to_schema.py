@@ -138,7 +138,7 @@ def _read_bytes(location):
         if reply.status >= 400: raise SpecError(f"{_place(location)} answered {reply.status}. Check the address of the OpenAPI document.")
         return reply.content
     try:
-        with open(confine(location) if current_policy() else os.path.expanduser(location), "rb") as file: return file.read()
+        with open(confine(location) if current_policy() else os.path.expanduser(location), "rb", buffering=0) as file: return file.read()
     except OSError as e:
         if isinstance(e, PolicyError): raise
         raise SpecError(f"{location} cannot be read: {e}. Give a path or an address that starts with http.") from e
@@ -400,7 +400,7 @@ def _shared(value):
     "`value`, a dict or list that nobody else has, so that many may hold it."
     if value.__class__ is list: return _SharedList([_shared(part) if part.__class__ in _HOLDERS else part for part in value])
     for key, part in value.items():
-        if part.__class__ in _HOLDERS: value[key] = _shared(part)
+        if part.__class__ is not str and part.__class__ in _HOLDERS: value[key] = _shared(part)
     return _SharedDict(value)
 
 # %% ../../nbs/core/oas_to_schema.ipynb #70253bab
@@ -688,9 +688,9 @@ def path_tools(self: _Service, path, item):
     item = self.reader.deref(item)
     shared = _declared(self.reader, item, self.secrets) if item.get("parameters") else {}
     for method in filter(item.__contains__, _METHODS):
-        if item[method] is None: continue
+        if (operation := item[method]) is None: continue
         try:
-            operation = self.reader.deref(item[method])
+            if operation.__class__ is not dict or "$ref" in operation: operation = self.reader.deref(operation)
             own = _declared(self.reader, operation, self.secrets) if operation.get("parameters") else {}
             yield self.tool(path, method, operation, item, {**shared, **own} if shared else own)
         except SpecError as e: raise e.under(method)
