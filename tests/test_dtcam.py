@@ -63,6 +63,14 @@ def test_a_station_that_shows_nothing_is_passed_over(monkeypatch):
         assert find_preset("Porvoo").id == "C0152001"
 
 
+def test_many_broken_stations_are_not_asked_one_by_one(monkeypatch):
+    many = [(f"C015{n:02}", f"vt7_Porvoo_{n}", f"Tie 7 Porvoo, {n}", "Porvoo", "Uusimaa", ["Helsinkiin"]) for n in range(30)]
+    with digitraffic_server([*many, STATIONS[3]], broken=[station[0] for station in many]) as (url, state):
+        monkeypatch.setenv("LLMCAM_DIGITRAFFIC", url)
+        with pytest.raises(CameraError, match="No road camera"): find_preset("Porvoo")
+        assert state["requests"] < 45  # the list twice, a few, and all for the book
+
+
 def age(days):
     "Make all that is kept so much older."
     for path in (data_dir(shared=True) / "caches").glob("*.json"):
